@@ -1,0 +1,228 @@
+"""One schema of a run: YAML and `key.sub=value` overrides in, a frozen object out."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from yaml import YAMLError
+
+from taskeff.errors import ConfigError
+from taskeff.store import safe_part
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelConfig(_Section):
+    """The family's model."""
+
+    path: str
+    """A Hugging Face id or a folder with config.json, safetensors and a tokenizer."""
+    name: str
+    """What the family is called in artefacts; `taskeff predict --family NAME` reads it."""
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    attn: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_path_part(cls, value: str) -> str:
+        return safe_part(value)
+
+
+class TasksConfig(_Section):
+    """Which tasks: names of bundled tasks or paths of task files."""
+
+    calibration: tuple[str, ...]
+    held_out: tuple[str, ...] = ()
+    seed: int = 0
+    """Seeds every task's splits and the order its budgets are prefixes of."""
+
+
+class EarlyStopping(_Section):
+    """Stop when the validation loss has not improved; the best weights are restored."""
+
+    every_steps: int = Field(4, ge=1)
+    patience: int = Field(10, ge=1)
+
+
+class LoRAConfig(_Section):
+    """A low-rank adapter on every target linear."""
+
+    rank: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+
+
+class TrainingConfig(_Section):
+    """How one cell is fine-tuned (DESIGN of arXiv 2512.24991: full, lr 1e-5, 500 steps)."""
+
+    budgets: tuple[int, ...] = (50, 100, 200, 500, 1000, 2500, 5000)
+    seeds: tuple[int, ...] = (0,)
+    method: Literal["full", "lora"] = "full"
+    lora: LoRAConfig = LoRAConfig()
+    learning_rate: float = Field(1e-5, gt=0)
+    warmup_ratio: float = Field(0.1, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    epochs: float | None = Field(None, gt=0)
+    max_steps: int = Field(500, ge=1)
+    batch_size: int = Field(32, ge=1)
+    """Examples per optimiser step over all workers; never more than a quarter of the budget's
+    examples when `scale_batch` is set."""
+    scale_batch: bool = False
+    max_tokens_per_pack: int = Field(4096, ge=64)
+    """Tokens that go through the model at once; a step's batch is split to fit."""
+    gradient_checkpointing: bool = False
+    early_stopping: EarlyStopping | None = None
+
+    @field_validator("budgets", "seeds")
+    @classmethod
+    def _sorted_and_distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value:
+            raise ValueError("give at least one")
+        if list(value) != sorted(set(value)):
+            raise ValueError(f"must be increasing without repeats, got {list(value)}")
+        if value[0] < 0:
+            raise ValueError(f"must not be negative, got {value[0]}")
+        return value
+
+
+class EvaluationConfig(_Section):
+    """How a model is scored on the test split."""
+
+    test_cap: int = Field(5000, ge=1)
+    max_tokens_per_pack: int = Field(4096, ge=64)
+
+
+class CosLowConfig(_Section):
+    """How CoS-Low is measured; all but the speed settings enter the fingerprint."""
+
+    n_examples: int = Field(32, ge=8)
+    quantile: float = Field(0.1, gt=0, le=1)
+    confidence_metric: Literal["mean_top_prob", "ppl"] = "mean_top_prob"
+    pool_cap: int | None = Field(None, ge=8)
+    """Score at most so many pool rows (a seeded draw)."""
+    rank: int = Field(64, ge=1)
+    alpha: int = Field(32, ge=1)
+    seed: int = 0
+    max_new_tokens: int = Field(30, ge=1)
+    max_tokens_per_pack: int = Field(4096, ge=64)
+
+
+class CurveConfig(_Section):
+    """How scores become data efficiency, and how CoS-Low predicts it."""
+
+    cap: int | None = Field(None, ge=2)
+    """The budget at the curve's right end; default: the largest training budget."""
+    ceiling: Literal["one", "best"] = "one"
+    """The score that counts as 1: fixed beforehand, or the task's best measured score."""
+    kind: Literal["beta", "power"] = "beta"
+    fit: Literal["logit", "ols"] = "logit"
+
+
+class ClusterConfig(_Section):
+    """What one row of cells asks of the Ray cluster."""
+
+    workers_per_row: int = Field(1, ge=1)
+    cpus_per_worker: float = Field(1, gt=0)
+    gpus_per_worker: float = Field(0, ge=0)
+    max_concurrent_rows: int = Field(2, ge=1)
+    threads_per_worker: int = Field(1, ge=1)
+    scoring_actors: int = Field(2, ge=1)
+    max_failures: int = Field(2, ge=0)
+    placement_timeout_minutes: float = Field(30, gt=0)
+
+
+class RunConfig(_Section):
+    """A whole run."""
+
+    name: str
+    storage: str
+    model: ModelConfig
+    tasks: TasksConfig
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    coslow: CosLowConfig = CosLowConfig()
+    curve: CurveConfig = CurveConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_path_part(cls, value: str) -> str:
+        return safe_part(value)
+
+    @model_validator(mode="after")
+    def _cap_is_reached(self) -> RunConfig:
+        cap = self.curve.cap
+        if cap is not None and cap < max(self.training.budgets):
+            raise ValueError(
+                f"curve.cap {cap} is below the largest training budget "
+                f"{max(self.training.budgets)}; raise it or drop the budget"
+            )
+        return self
+
+    @property
+    def cap(self) -> int:
+        """The budget at the right end of every curve."""
+        return self.curve.cap or max(self.training.budgets)
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
+    """The configuration in the YAML file `path`, with `key.sub=value` overrides applied.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a key or value is wrong (an unknown key
+            is answered with the nearest known one).
+    """
+    path = Path(path)
+    try:
+        loaded = OmegaConf.load(path)
+        # Values are YAML as in the file: `tasks.calibration=[a,b]`, `training.epochs=3`.
+        merged = OmegaConf.merge(loaded, OmegaConf.from_dotlist(overrides or []))
+        values = OmegaConf.to_container(merged, resolve=True)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file") from None
+    except (OSError, YAMLError, OmegaConfBaseException, UnicodeDecodeError, ValueError) as error:
+        raise ConfigError(f"{path}: not a readable configuration: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected keys and values at the top level")
+    return parse_config(values, str(path))
+
+
+def parse_config(values: dict[Any, Any], source: str) -> RunConfig:
+    """`values` as a configuration; `source` names them in errors.
+
+    Raises:
+        ConfigError: see `load_config`.
+    """
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        raise ConfigError(f"{source}: " + "; ".join(lines)) from None
+
+
+def _explain(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"{where}: {problem['msg']}" if where else str(problem["msg"])
+    section: type[BaseModel] = RunConfig
+    for part in problem["loc"][:-1]:
+        annotation: Any = section.model_fields[str(part)].annotation
+        section = next(
+            (c for c in (annotation, *getattr(annotation, "__args__", ())) if _is_section(c)),
+            section,
+        )
+    near = difflib.get_close_matches(str(problem["loc"][-1]), list(section.model_fields), 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(section.model_fields)}"
+    return f"{where}: unknown key; {hint}"
+
+
+def _is_section(candidate: Any) -> bool:
+    return isinstance(candidate, type) and issubclass(candidate, BaseModel)

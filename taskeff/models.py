@@ -1,0 +1,100 @@
+"""Load a causal LM and its tokenizer: dtype, attention choice, revision; safetensors only."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from taskeff.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from taskeff.config import ModelConfig
+
+log = logging.getLogger(__name__)
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """The model's tokenizer.
+
+    Raises:
+        ModelError: the folder or hub id has none, or cannot be reached.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            config.path, revision=config.revision, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(_why(config, "tokenizer", error)) from error
+    if not len(tokenizer):
+        raise ModelError(
+            f"model {config.path!r} has no tokenizer; "
+            "add tokenizer.json to its folder or name a model that has one"
+        )
+    return tokenizer
+
+
+def load_model(config: ModelConfig, device: str | None = None) -> PreTrainedModel:
+    """The model in evaluation mode on `device` (CUDA where there is one, else the CPU).
+
+    Raises:
+        ModelError: missing, gated or unreachable weights, or no safetensors.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    attention = attention_choice(config.attn, device)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            config.path,
+            revision=config.revision,
+            dtype=getattr(torch, config.dtype),
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(_why(config, "model", error)) from error
+    log.info("loaded %s (%s, %s, %s)", config.path, config.dtype, attention, device)
+    return model.to(device).eval()
+
+
+def attention_choice(wanted: str, device: str) -> str:
+    """`auto` -> flash_attention_2 where it is installed and the device is CUDA, else sdpa."""
+    if wanted != "auto":
+        return wanted
+    flash = device.startswith("cuda") and importlib.util.find_spec("flash_attn") is not None
+    return "flash_attention_2" if flash else "sdpa"
+
+
+def model_identity(config: ModelConfig) -> dict[str, str | None]:
+    """What names the model in a fingerprint: a hub id and revision, or a folder's own digest."""
+    if not os.path.isdir(config.path):
+        return {"model": config.path, "revision": config.revision}
+    import hashlib
+
+    sha = hashlib.sha256()
+    for name in sorted(os.listdir(config.path)):
+        if name.endswith((".safetensors", "tokenizer.json", "config.json")):
+            sha.update(name.encode())
+            with open(os.path.join(config.path, name), "rb") as file:
+                while block := file.read(1 << 22):
+                    sha.update(block)
+    return {"model": config.name, "revision": f"sha256:{sha.hexdigest()[:16]}"}
+
+
+def _why(config: ModelConfig, what: str, error: Exception) -> str:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "gated" in str(error).lower():
+        fix = "accept its licence on the hub and log in with `hf auth login`"
+    elif os.path.isdir(config.path):
+        fix = "check that the folder holds config.json, model.safetensors and tokenizer.json"
+    else:
+        fix = "check the id, the network and HF_HUB_OFFLINE, or give a local folder"
+    return f"cannot load the {what} of {config.path!r}: {first} - {fix}"
