@@ -1,0 +1,147 @@
+"""Results in the layout of the paper's repository -> curves with the paper's own AUCs.
+
+A results folder holds one ``{task}.json`` a task: budget -> {metric: value}. A ceilings file
+maps task -> {"score": number or null}. Source: arXiv 2512.24991 and its published results.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from taskeff.curves.curve import Mode, TaskCurve, data_efficiency
+from taskeff.errors import DataError
+
+_METRICS = ("accuracy", "exact_string_match_accuracy")
+
+
+def import_results(
+    directory: str | Path, ceilings: str | Path | None = None, *, cap: int = 5000
+) -> dict[str, Any]:
+    """The published data efficiencies of a results folder (`taskeff curves import`).
+
+    Args:
+        directory: folder of ``{task}.json`` files.
+        ceilings: file of a-priori ceilings; without it every ceiling is the best score.
+        cap: the largest budget considered, in labels.
+
+    Returns:
+        JSON-ready ``{"cap", "mode", "tasks": {name: {"auc", "zero_shot", "ceiling", "points",
+        ...}}, "dropped": {name: reason}}``; see `TaskCurve.to_dict` for a task's fields.
+
+    Raises:
+        DataError: naming file, row and fix.
+    """
+    curves, dropped = read_curves(directory, ceilings, cap=cap)
+    return {
+        "cap": cap,
+        "mode": "published",
+        "tasks": {name: curve.to_dict() for name, curve in curves.items()},
+        "dropped": dropped,
+    }
+
+
+def read_curves(
+    directory: str | Path,
+    ceilings: str | Path | None = None,
+    *,
+    cap: int = 5000,
+    mode: Mode = "published",
+) -> tuple[dict[str, TaskCurve], dict[str, str]]:
+    """Every task's curve, by name, and the tasks left out with the reason.
+
+    As in the paper's own computation, a task whose ceiling is not a number, or with fewer than
+    two budgets on the curve, is left out rather than guessed at. In ``default`` mode a ceiling
+    below the best score gives way to it.
+
+    Raises:
+        DataError: naming file, row and fix.
+    """
+    known = read_ceilings(ceilings) if ceilings is not None else {}
+    curves: dict[str, TaskCurve] = {}
+    dropped: dict[str, str] = {}
+    for name, scores in read_scores(directory).items():
+        ceiling = known.get(name)
+        if isinstance(ceiling, str):
+            dropped[name] = f"its ceiling is the text {ceiling!r}, not a number"
+            continue
+        if sum(n == 0 or 50 <= n <= cap for n in scores) < 2:
+            dropped[name] = f"fewer than two of its budgets are 0 or 50-{cap}"
+            continue
+        if mode == "default" and ceiling is not None:
+            ceiling = max(ceiling, *(s for n, s in scores.items() if n <= cap))
+        curves[name] = data_efficiency(scores, cap=cap, ceiling=ceiling, mode=mode, name=name)
+    return curves, dropped
+
+
+def read_scores(directory: str | Path) -> dict[str, dict[int, float]]:
+    """Task -> budget -> score, from a folder of published results files.
+
+    A task whose rows carry ``f1`` is free-text generation and uses it; the others use
+    ``accuracy``, and ``exact_string_match_accuracy`` in rows without it.
+
+    Raises:
+        DataError: no such folder, no file in it, a file that is not JSON, or a row without score.
+    """
+    folder = Path(directory)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; name the folder that holds the {{task}}.json")
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise DataError(f"{folder}: holds no .json file; expected one {{task}}.json a task")
+    return {file.stem: _scores(file) for file in files}
+
+
+def read_ceilings(path: str | Path) -> dict[str, float | str | None]:
+    """Task -> ceiling as the file has it: a number, None when unknown, text where it is no number.
+
+    Raises:
+        DataError: the file is missing, not JSON, or has an entry without ``score``.
+    """
+    table = _read_object(Path(path))
+    ceilings: dict[str, float | str | None] = {}
+    for name, entry in table.items():
+        if not isinstance(entry, Mapping) or "score" not in entry:
+            raise DataError(f'{path}, task {name!r}: expected {{"score": number or null}}')
+        score = cast("Mapping[str, Any]", entry)["score"]
+        if score is None or isinstance(score, str):
+            ceilings[name] = score
+        elif isinstance(score, int | float) and 0 < score <= 1:
+            ceilings[name] = float(score)
+        else:
+            raise DataError(f"{path}, task {name!r}: the ceiling {score!r} is not in (0, 1]")
+    return ceilings
+
+
+def _scores(file: Path) -> dict[int, float]:
+    rows = _read_object(file)
+    generation = any(isinstance(row, Mapping) and "f1" in row for row in rows.values())
+    metrics = ("f1",) if generation else _METRICS
+    scores: dict[int, float] = {}
+    for key, row in rows.items():
+        if not key.isdecimal():
+            raise DataError(f"{file}, row {key!r}: a row is named by its budget, a whole number")
+        found: Mapping[str, Any] = (
+            cast("Mapping[str, Any]", row) if isinstance(row, Mapping) else {}
+        )
+        value = next((found[m] for m in metrics if found.get(m) is not None), None)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise DataError(f"{file}, row {key!r}: no {' or '.join(metrics)}; add the score")
+        if not 0.0 <= value <= 1.0:
+            raise DataError(f"{file}, row {key!r}: the score {value} is not in [0, 1]")
+        scores[int(key)] = float(value)
+    return scores
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); check the path") from None
+    except ValueError as error:
+        raise DataError(f"{file}: is not JSON ({error}); write it again") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{file}: expected one JSON object, found {type(value).__name__}")
+    return cast("dict[str, Any]", value)
