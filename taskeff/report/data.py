@@ -45,7 +45,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Band:
-    """A curve with its interval: `x` is a budget or a CoS-Low, the rest is in the units it names."""
+    """A curve with its interval; `x` is a budget or a CoS-Low."""
 
     x: tuple[float, ...]
     mean: tuple[float, ...]
@@ -172,7 +172,9 @@ class Calibration:
                 ),
             )
         except KeyError as missing:
-            raise DataError(f"calibration.json lacks the field {missing}: run calibrate again") from None
+            raise DataError(
+                f"calibration.json lacks the field {missing}: run calibrate again"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,11 @@ class ReportData:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise DataError(f"the report was given two curves of one task: {', '.join(twice)}")
+
+    @property
+    def controls(self) -> tuple[Correlation, ...]:
+        """The calibration's controls, without CoS-Low's own row should it be among them."""
+        return tuple(c for c in self.calibration.controls if c.name != self.signal.name)
 
     def curve(self, task: str) -> TaskCurve | None:
         """The curve of a task, or None where it has none."""

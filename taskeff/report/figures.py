@@ -6,13 +6,14 @@ The same data gives the same bytes: no dates, seeded ids, nothing random.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
-from taskeff.report.data import Correlation, LabelTarget, ReportData, TaskCurve
+from taskeff.report.data import Band, Correlation, LabelTarget, ReportData, TaskCurve
 from taskeff.report.labels import Box, place
 from taskeff.report.style import (
     INK,
@@ -48,7 +49,7 @@ def scatter(data: ReportData, width: float) -> str:
     tasks = scatter_tasks(data)
     numbered = scatter_is_numbered(data, width)
     with styled():
-        figure, axes = canvas(width, max(300, width * 0.56), left=40, bottom=42)
+        figure, axes = canvas(width, max(300, width * 0.56), left=54, bottom=42)
         _frame_scatter(axes, data, tasks)
         if data.fit_band is not None:
             band = data.fit_band
@@ -57,7 +58,7 @@ def scatter(data: ReportData, width: float) -> str:
         for task in tasks:
             _scatter_point(axes, task)
         names = [str(i + 1) if numbered else plain(t.name) for i, t in enumerate(tasks)]
-        _name_points(axes, tasks, names)
+        _name_points(axes, tasks, names, data.fit_band)
         return drawn(figure)
 
 
@@ -97,7 +98,9 @@ def _scatter_point(axes: Axes, task: TaskCurve) -> None:
     )
 
 
-def _name_points(axes: Axes, tasks: Sequence[TaskCurve], names: Sequence[str]) -> None:
+def _name_points(
+    axes: Axes, tasks: Sequence[TaskCurve], names: Sequence[str], fit: Band | None
+) -> None:
     if not tasks:
         return
     renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]
@@ -105,7 +108,8 @@ def _name_points(axes: Axes, tasks: Sequence[TaskCurve], names: Sequence[str]) -
     sizes = [(t.get_window_extent(renderer).width, _SMALL + 2.5) for t in texts]
     points = [tuple(axes.transData.transform((t.cos_low, t.auc))) for t in tasks]
     frame = axes.get_window_extent(renderer)
-    boxes = place(points, sizes, Box(frame.x0, frame.y0, frame.x1, frame.y1))
+    strokes = list(_strokes(axes, tasks, fit))
+    boxes = place(points, sizes, Box(frame.x0, frame.y0, frame.x1, frame.y1), strokes)
     back = axes.transData.inverted().transform
     for point, text, box in zip(points, texts, boxes, strict=True):
         middle = (box.bottom + box.top) / 2
@@ -114,6 +118,22 @@ def _name_points(axes: Axes, tasks: Sequence[TaskCurve], names: Sequence[str]) -
         if math.dist(point, near) > 12:
             ends = np.array([back(point), back(near)])
             axes.plot(ends[:, 0], ends[:, 1], color=MUTED, lw=0.6, zorder=1.5)
+
+
+def _strokes(axes: Axes, tasks: Sequence[TaskCurve], fit: Band | None) -> Iterator[Box]:
+    """The lines that names had better not cover, as thin boxes."""
+    at = axes.transData.transform
+    for task in tasks:
+        interval = task.cos_low_interval
+        if interval is not None and interval.high is not None:
+            (x0, y), (x1, _) = at((interval.low, task.auc)), at((interval.high, task.auc))
+            yield Box(x0, y - 1, x1, y + 1)
+    if fit is not None:
+        # Short pieces, because a box around a whole slope would cover the plot.
+        ends = np.linspace(fit.x[0], fit.x[-1], 120)
+        path = at(np.column_stack([ends, np.interp(ends, fit.x, fit.mean)]))
+        for (x0, y0), (x1, y1) in pairwise(path):
+            yield Box(x0, min(y0, y1) - 1, x1, max(y0, y1) + 1)
 
 
 def curve(task: TaskCurve, cap: int, width: float = 200) -> str:
@@ -189,7 +209,7 @@ def _measured_curve(axes: Axes, task: TaskCurve) -> None:
 
 def controls(data: ReportData, width: float) -> str:
     """r with AUC and its interval, for CoS-Low and for each control."""
-    rows = [data.signal, *(c for c in data.calibration.controls if c.name != data.signal.name)]
+    rows = [data.signal, *data.controls]
     with styled():
         figure, axes = canvas(width, 30 * len(rows) + 44, left=150, right=40, bottom=38, top=6)
         axes.set_xlim(-1.02, 1.02)
@@ -226,7 +246,15 @@ def labels(data: ReportData, width: float) -> str:
         edge = _labels_frame(axes, rows, cap)
         y, ticks = 0.0, []
         for task, targets in rows:
-            axes.text(0.0, y, plain(task, 40), fontweight="bold", fontsize=10, va="center")
+            axes.text(
+                -0.055 if width > 500 else -0.12,
+                y,
+                plain(task, 40),
+                transform=axes.get_yaxis_transform(),
+                fontweight="bold",
+                fontsize=10.5,
+                va="center",
+            )
             for target in targets:
                 y += 1
                 ticks.append((y, f"{target.share * 100:.3g} %"))
@@ -237,9 +265,7 @@ def labels(data: ReportData, width: float) -> str:
         return drawn(figure)
 
 
-def _labels_frame(
-    axes: Axes, rows: Sequence[tuple[str, Sequence[LabelTarget]]], cap: int
-) -> float:
+def _labels_frame(axes: Axes, rows: Sequence[tuple[str, Sequence[LabelTarget]]], cap: int) -> float:
     targets = [target for _, row in rows for target in row]
     numbers = [t.labels for t in targets] + [t.measured for t in targets]
     numbers += [t.interval.high for t in targets if t.interval is not None]
@@ -255,15 +281,13 @@ def _labels_frame(
     return edge
 
 
-def _labels_row(
-    axes: Axes, y: float, target: LabelTarget, edge: float, was_measured: bool
-) -> None:
+def _labels_row(axes: Axes, y: float, target: LabelTarget, edge: float, was_measured: bool) -> None:
     interval = target.interval
     if interval is not None:
         high = edge if interval.high is None else _log2(interval.high)
         axes.plot([_log2(interval.low), high], [y, y], color=PREDICTED, lw=5, alpha=0.3)
     if target.labels is None:
-        axes.plot(edge, y, ">", color=PREDICTED, markersize=7, clip_on=False)
+        axes.plot(edge - 0.3, y, ">", color=PREDICTED, markersize=7, clip_on=False)
     else:
         axes.plot(_log2(target.labels), y, "o", color=PREDICTED, markersize=7)
     if target.measured is not None:
@@ -271,18 +295,17 @@ def _labels_row(
             _log2(target.measured), y, "D", color=PAPER, mec=MEASURED, mew=1.8, markersize=6.5
         )
     elif was_measured:
-        axes.plot(
-            edge, y, ">", color=PAPER, mec=MEASURED, mew=1.8, markersize=7, clip_on=False
-        )
+        axes.plot(edge, y, ">", color=PAPER, mec=MEASURED, mew=1.8, markersize=7, clip_on=False)
 
 
 def _powers(cap: int, most: float) -> list[int]:
+    """The cap and what lies whole quadruplings from it."""
     steps = [cap]
-    while steps[-1] >= 4:
-        steps.append(steps[-1] // 2)
-    while max(steps) * 2 <= most:
-        steps.append(max(steps) * 2)
-    return sorted(steps)
+    while steps[0] >= 4:
+        steps.insert(0, steps[0] // 4)
+    while steps[-1] * 4 <= most:
+        steps.append(steps[-1] * 4)
+    return steps
 
 
 def _log2(budget: float) -> float:

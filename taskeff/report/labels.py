@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 Point = tuple[float, float]
 _DIRECTIONS = (0, 180, 35, -35, 145, -145, 90, -90)
 _RADII = (8, 15, 24, 36, 50)
 _MARKER = 5.0
+# Costs per unit of covered area, and of distance: a covered name is worse than a far one.
+_ON_NAME, _ON_POINT, _ON_LINE, _OFF_FRAME = 100, 20, 0.4, 500
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,17 @@ class Box:
         return (self.right - self.left) * (self.top - self.bottom) - self.overlap(frame)
 
 
-def place(points: Sequence[Point], sizes: Sequence[Point], frame: Box) -> list[Box]:
-    """One box for each point, of the given size, near its point.
+def place(
+    points: Sequence[Point], sizes: Sequence[Point], frame: Box, lines: Iterable[Box] = ()
+) -> list[Box]:
+    """One box for each point, of the given size, near its point and off the lines if it can be.
 
     Greedy from the most crowded point outwards: exact placement is NP-hard, and with the few dozen
     tasks of a calibration greedy leaves no overlap unless points coincide.
     """
     markers = [Box(x - _MARKER, y - _MARKER, x + _MARKER, y + _MARKER) for x, y in points]
     placed: dict[int, Box] = {}
+    strokes = list(lines)
     for index in sorted(range(len(points)), key=lambda i: (-_crowd(i, points), i)):
         candidates = [
             (radius, _beside(points[index], sizes[index], angle, radius))
@@ -47,9 +52,10 @@ def place(points: Sequence[Point], sizes: Sequence[Point], frame: Box) -> list[B
             for angle in _DIRECTIONS
         ]
         costs = [
-            100 * sum(box.overlap(other) for other in placed.values())
-            + 20 * sum(box.overlap(marker) for marker in markers)
-            + 500 * box.outside(frame)
+            _ON_NAME * sum(box.overlap(other) for other in placed.values())
+            + _ON_POINT * sum(box.overlap(marker) for marker in markers)
+            + _ON_LINE * sum(box.overlap(stroke) for stroke in strokes)
+            + _OFF_FRAME * box.outside(frame)
             + radius
             for radius, box in candidates
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 
@@ -14,7 +15,7 @@ from taskeff.report import figures, style, words
 from taskeff.report.data import ReportData, TaskCurve
 from taskeff.report.svg import Sheet, inline
 
-WIDE, NARROW = 760, 350
+WIDE, NARROW, HALF = 760, 350, 490
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _figures(data: ReportData, sheet: Sheet) -> dict[str, object]:
         "scatter": _both(figures.scatter, data, "scatter", _scatter_label(data), sheet),
         "scatter_names": [task.name for task in tasks],
         "wide_is_numbered": figures.scatter_is_numbered(data, WIDE),
-        "controls": _both(figures.controls, data, "controls", _controls_label(data), sheet),
+        "controls": _both(figures.controls, data, "controls", _controls_label(data), sheet, HALF),
         "labels": _both(figures.labels, data, "labels", _labels_label(data), sheet)
         if targets
         else None,
@@ -75,9 +76,16 @@ def _figures(data: ReportData, sheet: Sheet) -> dict[str, object]:
     }
 
 
-def _both(draw, data: ReportData, key: str, label: str, sheet: Sheet) -> Figure:  # noqa: ANN001
+def _both(
+    draw: Callable[[ReportData, float], str],
+    data: ReportData,
+    key: str,
+    label: str,
+    sheet: Sheet,
+    wide: float = WIDE,
+) -> Figure:
     return Figure(
-        inline(draw(data, WIDE), f"{key}-wide", label, sheet),
+        inline(draw(data, wide), f"{key}-wide", label, sheet),
         inline(draw(data, NARROW), f"{key}-narrow", label, sheet),
     )
 
@@ -92,7 +100,7 @@ def _scatter_label(data: ReportData) -> str:
 def _controls_label(data: ReportData) -> str:
     return (
         f"Correlation with AUC and its interval for CoS-Low and "
-        f"{len(data.calibration.controls)} controls; the values are in the table beside it."
+        f"{len(data.controls)} controls; the values are in the table beside it."
     )
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from taskeff.report.data import Correlation, HeldOut, Interval, LabelTarget, ReportData, TaskCurve
 
-MINUS, NBSP, DASH = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}", "\N{EN DASH}"
+MINUS, NBSP = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 UNKNOWN = "\N{EM DASH}"
 NOT_REACHABLE = "not reachable within the cap"
 NEVER_REACHED = "never reached"
@@ -75,12 +75,12 @@ def span(interval: Interval | None, digits: int = 2) -> str:
 
 
 def label_span(interval: Interval | None) -> str:
-    """20-400, or 20 to beyond the cap."""
+    """20 to 400, or 20 to beyond the cap."""
     if interval is None:
         return UNKNOWN
     if interval.high is None or not math.isfinite(interval.high):
         return f"{count(interval.low)} to {BEYOND}"
-    return f"{count(interval.low)}{DASH}{count(interval.high)}"
+    return f"{count(interval.low)} to {count(interval.high)}"
 
 
 def title(name: str) -> str:
@@ -97,7 +97,7 @@ def measured_labels(target: LabelTarget, curve: TaskCurve | None) -> str:
     """The measured number, that it was never reached, or that nobody measured."""
     if curve is None or not curve.measured:
         return NOT_MEASURED
-    return NEVER_REACHED if target.measured is None else count(target.measured)
+    return NEVER_REACHED if target.measured is None else f"{round(target.measured):,}"
 
 
 def goal(share: float, data: ReportData) -> str:
@@ -133,6 +133,17 @@ def curve_label(task: TaskCurve) -> str:
     return f"Learning curve of {task.name}: {shown}{band}."
 
 
+def measured_with(data: ReportData) -> str:
+    """How many seeds and test rows stand behind a point."""
+    measured = [c for c in data.curves if c.measured]
+    if not measured:
+        return ""
+    seeds = _range([c.seeds for c in measured], "seed")
+    return (
+        f"A point is the mean of {seeds}, over {_range([c.n_test for c in measured], 'test row')}."
+    )
+
+
 def duration(seconds: float | None) -> str:
     """9 min 12 s."""
     if seconds is None or not known(seconds):
@@ -159,15 +170,25 @@ def _headline(data: ReportData) -> tuple[Literal["helps", "weak", "no", "unknown
         return "no", "On this family CoS-Low does not beat predicting the mean."
     gain = percent(round(1 - mae / baseline, 2))
     if data.signal.r is not None and data.signal.r < 0:
-        return "weak", "On this family CoS-Low goes the wrong way: tasks with more of it learn slower."
+        return (
+            "weak",
+            "On this family CoS-Low goes the wrong way: tasks with more of it learn slower.",
+        )
     if not _above_zero(data.signal.interval):
         return "weak", (
             f"CoS-Low lowers the error of predicting the mean by {gain}, but with these tasks "
             "chance alone could explain that."
         )
+    better = _better_controls(data)
+    if better:
+        return "weak", (
+            f"CoS-Low lowers the error of predicting the mean by {gain}, but "
+            f"{_list([title(c.name) for c in better])} {'does' if len(better) == 1 else 'do'} "
+            "as well or better."
+        )
     return "helps", (
         f"On this family CoS-Low carries information: it lowers the error of predicting the mean "
-        f"by {gain}."
+        f"by {gain}, and no control does better."
     )
 
 
@@ -185,7 +206,7 @@ def _errors(data: ReportData) -> str:
 def _correlation(signal: Correlation, tasks: int) -> str:
     if not known(signal.r):
         return ""
-    text = f"CoS-Low and AUC correlate with r = {number(signal.r)}"
+    text = f"CoS-Low and AUC correlate with r{NBSP}={NBSP}{number(signal.r)}"
     if signal.interval is not None:
         text += f" ({percent(signal.interval.level)} interval {span(signal.interval)})"
         if not _above_zero(signal.interval) and not _below_zero(signal.interval):
@@ -196,15 +217,24 @@ def _correlation(signal: Correlation, tasks: int) -> str:
 
 
 def _rivals(data: ReportData) -> str:
-    mae = data.calibration.loo_mae
-    rivals = [c for c in data.calibration.controls if c.name != data.signal.name and known(c.loo_mae)]
-    if mae is None or not known(mae) or not rivals:
+    rivals = [c for c in data.controls if known(c.loo_mae)]
+    if not known(data.calibration.loo_mae) or not rivals:
         return ""
-    better = [c for c in rivals if c.loo_mae is not None and c.loo_mae <= mae]
+    better = _better_controls(data)
     if not better:
-        return f"None of the {len(rivals)} controls predicts AUC better."
+        tested = "The one control" if len(rivals) == 1 else f"Each of the {len(rivals)} controls"
+        return f"{tested} misses by more in the same test."
     named = _list([f"{title(c.name)} ({number(c.loo_mae, 3)})" for c in better])
-    return f"As well or better in the same test: {named}."
+    return f"In the same test as good or better, out of {len(rivals)} controls: {named}."
+
+
+def _better_controls(data: ReportData) -> list[Correlation]:
+    """The controls whose left-out error is no larger than CoS-Low's, the best first."""
+    mae = data.calibration.loo_mae
+    if mae is None:
+        return []
+    better = [(c.loo_mae, c) for c in data.controls if c.loo_mae is not None and c.loo_mae <= mae]
+    return [c for _, c in sorted(better, key=lambda pair: pair[0])]
 
 
 def _coverage(data: ReportData) -> str:
@@ -242,9 +272,9 @@ def _also(target: LabelTarget, curve: TaskCurve | None) -> str:
     interval = _bracket(target.interval)
     measured = measured_labels(target, curve)
     if target.labels is None:
-        return f"{percent(target.share)} is {NOT_REACHABLE}{interval}; measured: {measured}."
+        return f"For {percent(target.share)}: {NOT_REACHABLE}{interval}; measured: {measured}."
     return (
-        f"{percent(target.share)} needs about {count(target.labels)}{interval}; "
+        f"For {percent(target.share)}: about {count(target.labels)}{interval}; "
         f"measured: {measured}."
     )
 
@@ -264,6 +294,12 @@ def _above_zero(interval: Interval | None) -> bool:
 
 def _below_zero(interval: Interval | None) -> bool:
     return interval is not None and interval.high is not None and interval.high < 0
+
+
+def _range(values: Sequence[int], noun: str) -> str:
+    low, high = min(values), max(values)
+    number = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return f"{number} {noun}{'' if high == 1 else 's'}"
 
 
 def _list(items: Sequence[str]) -> str:

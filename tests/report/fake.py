@@ -28,7 +28,7 @@ CALIBRATION_TASKS = (
 HELD_OUT_TASKS = ("airport_country", "word_sentiment", "web_of_lies")
 BUDGETS = (0, 8, 32, 128)
 CAP = 128
-CONFIG = "model:\n  path: HuggingFaceTB/SmolLM2-135M-Instruct\nbudgets: [0, 8, 32, 128]\nseeds: [1, 2]\n"
+CONFIG = "model:\n  path: HuggingFaceTB/SmolLM2-135M-Instruct\nbudgets: [0, 8, 32, 128]\n"
 
 
 def report(strength: float = 0.6, seed: int = 7) -> ReportData:
@@ -54,7 +54,7 @@ def report(strength: float = 0.6, seed: int = 7) -> ReportData:
         fit_band=band(grid, mean, 0.2),
         provenance=provenance(),
         warnings=(
-            "digits_ascii: 1 of 32 examples has a gradient of norm 0 and was left out of the median.",
+            "digits_ascii: 1 of 32 examples has a gradient of norm 0 and was left out.",
             "Two seeds only: the spread of a point is the range of two numbers.",
         ),
     )
