@@ -1,0 +1,1 @@
+"""From CoS-Low and pilot scores to labels needed, with certainty and cost."""

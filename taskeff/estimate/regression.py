@@ -1,0 +1,152 @@
+"""Straight-line fits of data efficiency on one measured quantity, and what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from taskeff.estimate.special import Floats, clip
+
+FitKind = Literal["ols", "logit"]
+
+_EDGE = 0.005
+"""Areas closer than this to 0 or 1 are moved here before the logit, which is infinite there."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """link(AUC) = slope * x + intercept, with the identity (`ols`) or the logit as link."""
+
+    kind: FitKind
+    slope: float
+    intercept: float
+
+    def linear(self, x: float) -> float:
+        """The prediction before the link is undone."""
+        return self.slope * x + self.intercept
+
+    def auc(self, x: float) -> float:
+        """The predicted AUC."""
+        return float(unlink(self.kind, np.array(self.linear(x))))
+
+
+def link(kind: FitKind, auc: Floats) -> Floats:
+    """AUC -> the scale the line is fitted on."""
+    if kind == "ols":
+        return auc
+    inner = clip(auc, _EDGE, 1 - _EDGE)
+    return np.log(inner / (1 - inner))
+
+
+def unlink(kind: FitKind, value: Floats) -> Floats:
+    """The inverse of `link`."""
+    return value if kind == "ols" else 1 / (1 + np.exp(-value))
+
+
+def fit_line(kind: FitKind, x: Floats, auc: Floats) -> Line:
+    """Least squares of link(AUC) on x; flat at the mean when x does not vary."""
+    target = link(kind, auc)
+    centred = x - x.mean()
+    spread = float(centred @ centred)
+    slope = float(centred @ target) / spread if spread > 0 else 0.0
+    return Line(kind, slope, float(target.mean()) - slope * float(x.mean()))
+
+
+def leave_one_out(kind: FitKind, x: Floats, auc: Floats) -> list[Line]:
+    """The lines fitted to all tasks but one; entry i leaves out task i. At least two tasks."""
+    keep = ~np.eye(len(x), dtype=bool)
+    return [fit_line(kind, x[row], auc[row]) for row in keep]
+
+
+def left_out_predictions(kind: FitKind, x: Floats, auc: Floats) -> Floats:
+    """float64 [tasks]: each task's AUC predicted from the others."""
+    lines = leave_one_out(kind, x, auc)
+    return np.array([line.auc(float(value)) for line, value in zip(lines, x, strict=True)])
+
+
+def left_out_means(auc: Floats) -> Floats:
+    """float64 [tasks]: the mean AUC of the other tasks, the baseline to beat."""
+    return (auc.sum() - auc) / (len(auc) - 1)
+
+
+def jackknife_plus(
+    kind: FitKind, x: Floats, auc: Floats, at: float, level: float
+) -> tuple[float, float]:
+    """Jackknife+ interval of the AUC at `at` (Barber et al. 2021, equation 1.4).
+
+    It covers at least 2 * level - 1 whatever the distribution, and about `level` in practice;
+    with few tasks and a high level it is all of [0, 1].
+
+    Args:
+        kind: the link; residuals are taken on its scale.
+        x: float64 [tasks], the measured quantity; `auc` alike.
+        at: where to predict.
+        level: wanted coverage, in (0, 1).
+    """
+    lines = leave_one_out(kind, x, auc)
+    target = link(kind, auc)
+    residuals = np.array(
+        [abs(float(t) - line.linear(float(v))) for line, v, t in zip(lines, x, target, strict=True)]
+    )
+    centres = np.array([line.linear(at) for line in lines])
+    low, high = np.sort(centres - residuals), np.sort(centres + residuals)
+    rank = int(np.floor((1 - level) * (len(x) + 1)))
+    if rank < 1:
+        return 0.0, 1.0
+    ends = unlink(kind, np.array([low[rank - 1], high[len(x) - rank]]))
+    return max(0.0, float(ends[0])), min(1.0, float(ends[1]))
+
+
+def pearson(x: Floats, y: Floats) -> float:
+    """The correlation of x and y; NaN where either does not vary."""
+    x, y = x - x.mean(), y - y.mean()
+    scale = float(np.sqrt((x @ x) * (y @ y)))
+    return float(x @ y) / scale if scale > 0 else float("nan")
+
+
+def bootstrap_interval(
+    x: Floats,
+    y: Floats,
+    seed: int,
+    statistic: Callable[[Floats, Floats], float] = pearson,
+    *,
+    level: float = 0.95,
+    draws: int = 2000,
+) -> tuple[float, float] | None:
+    """Percentile bootstrap over tasks of a statistic of (x, y); None below four tasks.
+
+    Draws in which the statistic is not defined (all the same task, say) are left out.
+    """
+    if len(x) < 4:
+        return None
+    rows = np.random.default_rng(seed).integers(0, len(x), size=(draws, len(x)))
+    values = np.array([statistic(x[row], y[row]) for row in rows])
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return None
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def dfbetas(x: Floats, y: Floats) -> Floats:
+    """float64 [tasks]: by how many standard errors the slope moves when a task is left out.
+
+    Belsley, Kuh & Welsch (1980); NaN with fewer than four tasks.
+    """
+    n = len(x)
+    if n < 4:
+        return np.full(n, np.nan)
+    centred = x - x.mean()
+    spread = float(centred @ centred)
+    if spread == 0:
+        return np.full(n, np.nan)
+    line = fit_line("ols", x, y)
+    residuals = y - (line.slope * x + line.intercept)
+    leverage = 1 / n + centred**2 / spread
+    # A task alone at its x has leverage 1: the slope is its own doing.
+    free = np.maximum(1 - leverage, 1e-12)
+    variance = np.maximum((residuals @ residuals - residuals**2 / free) / (n - 3), 1e-300)
+    return centred * residuals / free / np.sqrt(variance * spread)

@@ -1,0 +1,140 @@
+"""Curve families: how a task of a given area rises from zero-shot (0) to its ceiling (1).
+
+Every family is a set of monotone curves p on [0, 1] with p(0) = 0 and p(1) = 1, indexed by their
+area a in (0, 1): x is log2(labels) as a share of log2(cap), p(x) the share of the range reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from taskeff.curves.curve import TaskCurve
+from taskeff.errors import EstimateError
+from taskeff.estimate.special import ArrayLike, Floats, beta_cdf, beta_quantile, clip, minimise
+
+
+class CurveShape(Protocol):
+    """One curve family. All arguments broadcast; results are float64 arrays."""
+
+    kind: ClassVar[str]
+    """The family's name in `calibration.json`."""
+
+    def value(self, x: ArrayLike, area: ArrayLike) -> Floats:
+        """Share of the range reached at `x` by the curve of this area."""
+        ...
+
+    def inverse(self, share: ArrayLike, area: ArrayLike) -> Floats:
+        """The x at which the curve of this area reaches `share`; NaN where share is above 1."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """The family's parameters as plain JSON values."""
+        ...
+
+
+@dataclass(frozen=True)
+class Power:
+    """The paper's curve p(x) = x^((1-a)/a) (arXiv 2512.24991, section 5)."""
+
+    kind: ClassVar[str] = "power"
+
+    def value(self, x: ArrayLike, area: ArrayLike) -> Floats:
+        """Share of the range reached at `x`, both in [0, 1]."""
+        area = clip(area, 1e-9, 1 - 1e-9)
+        return np.power(clip(x, 0, 1), (1 - area) / area)
+
+    def inverse(self, share: ArrayLike, area: ArrayLike) -> Floats:
+        """x = share^(a/(1-a)); NaN where `share` is above 1."""
+        area = clip(area, 1e-9, 1 - 1e-9)
+        x = np.power(clip(share, 0, 1), area / (1 - area))
+        return np.where(np.asarray(share) > 1, np.nan, x)
+
+    def to_dict(self) -> dict[str, Any]:
+        """No parameters."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Beta:
+    """p(x) = I_x(s(1-a), s a): the Beta distribution function whose mean is 1 - a.
+
+    Its area is a for every concentration s, so that one more number, fitted per family, sets how
+    sudden the rise is: s -> 0 jumps at both ends, s -> infinity is a step at 1 - a.
+
+    Attributes:
+        concentration: s, above 0.
+    """
+
+    concentration: float
+    kind: ClassVar[str] = "beta"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.concentration < np.inf:
+            raise EstimateError(
+                f"the Beta curve's concentration {self.concentration} is not above 0"
+            )
+
+    def value(self, x: ArrayLike, area: ArrayLike) -> Floats:
+        """Share of the range reached at `x`, both in [0, 1]."""
+        return beta_cdf(x, area, self.concentration)
+
+    def inverse(self, share: ArrayLike, area: ArrayLike) -> Floats:
+        """The exact inverse; NaN where `share` is above 1."""
+        return beta_quantile(share, area, self.concentration)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The concentration."""
+        return {"concentration": self.concentration}
+
+
+def shape_from_dict(kind: str, parameters: Mapping[str, Any]) -> CurveShape:
+    """The family named `kind` with the parameters of its `to_dict`.
+
+    Raises:
+        EstimateError: an unknown kind, or a parameter missing.
+    """
+    if kind == "power":
+        return Power()
+    if kind != "beta":
+        raise EstimateError(f"curve {kind!r} is not known; choose 'power' or 'beta'")
+    if "concentration" not in parameters:
+        raise EstimateError("curve 'beta' has no 'concentration'; calibrate the family again")
+    return Beta(float(parameters["concentration"]))
+
+
+def fit_shape(curves: Sequence[TaskCurve], kind: str = "beta") -> CurveShape:
+    """The member of a family of curves closest to measured ones.
+
+    Each curve is matched by c p(x) with its own c (the share reached at the cap) and its own area
+    A = c a, so that what is left to fit, by least squares over every point of every curve, is the
+    one number the curves share.
+
+    Args:
+        curves: measured curves; those without any rise say nothing and are skipped.
+        kind: ``beta`` or ``power`` (which has nothing to fit).
+
+    Raises:
+        EstimateError: no curve rises.
+    """
+    if kind == "power":
+        return Power()
+    risen = [curve for curve in curves if 0 < curve.auc < float(curve.y[-1])]
+    if not risen:
+        raise EstimateError(
+            "no measured curve rises above zero-shot: a curve shape cannot be fitted"
+        )
+
+    def misfit(log_concentration: float) -> float:
+        s = float(np.exp(log_concentration))
+        total = 0.0
+        for curve in risen:
+            plateau = float(curve.y[-1])
+            fitted = plateau * beta_cdf(curve.x, curve.auc / plateau, s)
+            total += float(np.mean((curve.y - fitted) ** 2))
+        return total
+
+    return Beta(float(np.exp(minimise(misfit, float(np.log(0.05)), float(np.log(200.0))))))

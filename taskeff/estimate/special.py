@@ -1,0 +1,47 @@
+"""scipy's functions with the types that scipy itself does not declare; imported when called.
+
+Importing scipy takes half a second, which the power curve does not need.
+"""
+
+# pyright: basic
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+ArrayLike = float | Floats
+
+
+def clip(value: ArrayLike, low: float, high: float) -> Floats:
+    """`value` moved into [low, high], as float64."""
+    return np.clip(np.asarray(value, dtype=np.float64), low, high)
+
+
+def beta_cdf(x: ArrayLike, area: ArrayLike, concentration: ArrayLike) -> Floats:
+    """I_x(s(1-a), s a) for area a and concentration s: mean 1 - a, so the area under it is a."""
+    from scipy.special import betainc
+
+    area = clip(area, 1e-9, 1 - 1e-9)
+    return betainc(concentration * (1 - area), concentration * area, clip(x, 0, 1))
+
+
+def beta_quantile(share: ArrayLike, area: ArrayLike, concentration: ArrayLike) -> Floats:
+    """The inverse of `beta_cdf` in x; NaN where `share` is above 1."""
+    from scipy.special import betaincinv
+
+    area = clip(area, 1e-9, 1 - 1e-9)
+    x = betaincinv(concentration * (1 - area), concentration * area, clip(share, 0, 1))
+    return np.where(np.asarray(share) > 1, np.nan, x)
+
+
+def minimise(function: Callable[[float], float], low: float, high: float) -> float:
+    """Where in [low, high] a function of one number is smallest (Brent)."""
+    from scipy.optimize import minimize_scalar
+
+    result: Any = minimize_scalar(function, bounds=(low, high), method="bounded")
+    return float(result.x)
