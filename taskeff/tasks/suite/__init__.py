@@ -14,15 +14,27 @@ from pathlib import Path
 from typing import Any
 
 from taskeff.errors import DataError
-from taskeff.tasks.suite import digits, logic, words
+from taskeff.tasks.suite import digits, geography, grammar, language, logic, puzzles, words
 
 Builder = Callable[..., list[dict[str, str]]]
 
 BUILDERS: dict[str, Builder] = {
+    "adjective_order": puzzles.adjective_order,
+    "airports": geography.airports,
     "boolean_expressions": logic.boolean_expressions,
+    "cldr_phrases": language.cldr_phrases,
+    "coloured_objects": puzzles.coloured_objects,
+    "common_words": words.common_words,
     "digits": digits.digits,
     "first_names": words.first_names,
+    "part_of_speech": grammar.part_of_speech,
+    "shuffled_objects": puzzles.shuffled_objects,
+    "syllogisms": logic.syllogisms,
     "vader_sentiment": words.vader_sentiment,
+    "verb_forms": grammar.verb_forms,
+    "web_of_lies": logic.web_of_lies,
+    "weekdays": puzzles.weekdays,
+    "word_language": language.word_language,
 }
 
 FOLDER = Path(__file__).parent
@@ -50,6 +62,8 @@ def build(name: str, seed: int, **args: Any) -> list[dict[str, str]]:
         raise DataError(
             f"builder {name!r} needs the package {error.name!r}: pip install 'taskeff[demo]'"
         ) from error
+    except (TypeError, ValueError, AttributeError, IndexError) as error:
+        raise DataError(f"builder {name!r} cannot use {args}: {error}") from error
 
 
 def suite_tasks() -> list[str]:
@@ -66,8 +80,4 @@ def suite_path(name: str) -> Path:
 
 def _nearest(name: str, known: Any) -> str:
     close = difflib.get_close_matches(name, known, n=1)
-    return (
-        f": did you mean {close[0]!r}?"
-        if close
-        else f"; known: {', '.join(sorted(known))}"
-    )
+    return f": did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"

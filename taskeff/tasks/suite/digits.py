@@ -11,7 +11,10 @@ LEVELS = 17
 
 
 def digits(rng: random.Random) -> list[Row]:
-    """The 1797 scans, duplicates once, as 8 lines of 8 characters; columns `picture`, `label` (a numeral)."""
+    """The 1797 scans, duplicates once; columns `picture`, `label` (a numeral).
+
+    A picture is 8 lines of 8 characters.
+    """
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -25,6 +28,5 @@ def digits(rng: random.Random) -> list[Row]:
 def picture(image) -> str:
     """One character per pixel, darker ink as a heavier character."""
     return "\n".join(
-        "".join(SHADES[int(ink) * len(SHADES) // LEVELS] for ink in line)
-        for line in image
+        "".join(SHADES[int(ink) * len(SHADES) // LEVELS] for ink in line) for line in image
     )

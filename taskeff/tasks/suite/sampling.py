@@ -11,6 +11,11 @@ Row = dict[str, str]
 
 TRIES_PER_ROW = 50
 
+PEOPLE = [
+    "Alice", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Iris", "Jack", "Karen",
+    "Leo", "Maya", "Noah", "Olga", "Paul",
+]  # fmt: skip
+
 
 def balanced(rng: random.Random, rows: Iterable[Row], per_label: int) -> list[Row]:
     """At most `per_label` of the given rows for each value of their `label` column.
@@ -62,7 +67,5 @@ def unambiguous(labelled: Iterable[tuple[str, str]], column: str) -> list[Row]:
     for text, label in labelled:
         labels.setdefault(text, set()).add(label)
     return [
-        {column: text, "label": min(found)}
-        for text, found in labels.items()
-        if len(found) == 1
+        {column: text, "label": min(found)} for text, found in labels.items() if len(found) == 1
     ]
