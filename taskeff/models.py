@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
 from typing import TYPE_CHECKING
 
 from taskeff.errors import ModelError
@@ -63,6 +64,23 @@ def load_model(config: ModelConfig, device: str | None = None) -> PreTrainedMode
         raise ModelError(_why(config, "model", error)) from error
     log.info("loaded %s (%s, %s, %s)", config.path, config.dtype, attention, device)
     return model.to(device).eval()
+
+
+def model_config(path: str, dtype: str = "float32") -> ModelConfig:
+    """The configuration of a model named on the command line.
+
+    Raises:
+        ModelError: an unknown dtype.
+    """
+    from pydantic import ValidationError
+
+    from taskeff.config import ModelConfig
+
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", os.path.basename(path.rstrip("/"))) or "model"
+    try:
+        return ModelConfig.model_validate({"path": path, "name": name, "dtype": dtype})
+    except ValidationError:
+        raise ModelError(f"dtype {dtype!r}: give float32, bfloat16 or float16") from None
 
 
 def attention_choice(wanted: str, device: str) -> str:

@@ -6,6 +6,7 @@ consists of several files is published by writing its marker (`result.json`) las
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -57,6 +58,9 @@ class Store:
             raise StorageError(f"storage {redact(self.uri)!r} cannot be opened: {error}") from None
         self._root = root.rstrip("/")
         self.is_local = "file" in _protocols(self._fs)
+        if self.is_local:
+            # Workers run in other folders; the URI must mean the same place there.
+            self.uri = self._root
 
     def __reduce__(self):
         return Store, (self.uri,)
@@ -159,10 +163,8 @@ class Store:
 
     def remove(self, *parts: str) -> None:
         """Remove one file if it is there."""
-        try:
+        with contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self.path(*parts))
-        except FileNotFoundError:
-            pass
 
     def _make_parent(self, target: str) -> None:
         self._fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)

@@ -1,0 +1,102 @@
+"""Ray Tune: which rows run, in what order; what failed and why."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray import tune
+from rich.console import Console
+
+from taskeff.curves.cells import Row
+from taskeff.curves.plan import Plan
+from taskeff.distributed.trainer import run_row
+
+TRIAL_CPUS = 0.01  # a trial only waits for its trainer; a whole CPU would starve it
+
+
+@dataclass(frozen=True)
+class GridOutcome:
+    """What a pass over the grid left behind."""
+
+    measured: int
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def run_grid(plan: Plan, console: Console) -> GridOutcome:
+    """Measure every pending cell, rows side by side; finished cells are never measured again.
+
+    A row that fails leaves the others alone and is named in the outcome.
+    """
+    rows = plan.pending()
+    total = len(plan.cells)
+    done = total - sum(len(row.budgets) for row in rows)
+    if not rows:
+        console.print(f"curves: all {total} cells are measured already")
+        return GridOutcome(0)
+    console.print(
+        f"curves: {total - done} of {total} cells to measure in {len(rows)} rows, "
+        f"{plan.config.cluster.max_concurrent_rows} at a time"
+    )
+    by_name = {f"{row.task}-{row.seed}": row for row in rows}
+    references = {name: ray.put(plan.tasks[name]) for name in {row.task for row in rows}}
+    scratch = plan.store.path("ray") if plan.store.is_local else plan.store.child("ray").uri
+
+    def trial(parameters: dict[str, Any]) -> None:
+        row = by_name[parameters["row"]]
+        hashes = {cell.budget: hash_ for cell, hash_ in plan.cells.items() if _in(cell, row)}
+        run_row(row, plan.config, plan.store, references[row.task], hashes, scratch)
+
+    progress = _Progress(console, total, done)
+    results = tune.Tuner(
+        tune.with_resources(trial, {"CPU": TRIAL_CPUS}),
+        param_space={"row": tune.grid_search(list(by_name))},
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=plan.config.cluster.max_concurrent_rows,
+            trial_dirname_creator=lambda trial: trial.config["row"],
+        ),
+        run_config=tune.RunConfig(
+            name=f"grid-{int(time.time())}",
+            storage_path=scratch,
+            callbacks=[progress],
+            verbose=0,
+        ),
+    ).fit()
+    failures = {r.config["row"]: _reason(r.error) for r in results if r.error and r.config}
+    for name, reason in sorted(failures.items()):
+        console.print(f"[red]row {name} failed:[/red] {reason}")
+    return GridOutcome(progress.done - done, failures)
+
+
+def _in(cell: Any, row: Row) -> bool:
+    return cell.task == row.task and cell.seed == row.seed
+
+
+def _reason(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+class _Progress(tune.Callback):
+    """One line per finished cell, with the time left at the pace so far."""
+
+    def __init__(self, console: Console, total: int, done: int):
+        self.console = console
+        self.total = total
+        self.done = self._first = done
+        self._started = time.monotonic()
+
+    def on_trial_result(self, iteration, trials, trial, result, **info):
+        if "budget" not in result:
+            return
+        self.done += 1
+        pace = (time.monotonic() - self._started) / (self.done - self._first)
+        left = time.strftime("%M:%S", time.gmtime(pace * (self.total - self.done)))
+        self.console.print(
+            f"  [{self.done:>3}/{self.total}] {result['task']:<24} n={result['budget']:<5} "
+            f"seed {result['seed']}  score {result['score']:.3f}  "
+            f"{result['seconds']:5.1f} s   about {left} left",
+            highlight=False,
+        )
