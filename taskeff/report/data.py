@@ -123,7 +123,7 @@ class Correlation:
 
 @dataclass(frozen=True)
 class CalibrationTask:
-    """A row of the calibration's own table."""
+    """A row of the calibration's own table; a task of status `short` is listed but not fitted."""
 
     name: str
     auc: float
@@ -134,37 +134,44 @@ class CalibrationTask:
 
 @dataclass(frozen=True)
 class Calibration:
-    """`calibration.json` as the page reads it; see `from_dict`."""
+    """`calibration.json` as the page reads it; `signal` is CoS-Low's own worth, among controls'."""
 
     family: str
     fingerprint: tuple[tuple[str, str], ...]
     cap: int
     curve_kind: str
-    curve_shape: float | None
+    curve_shape: tuple[tuple[str, str], ...]
     fit_kind: str
     slope: float
     intercept: float
     loo_mae: float | None
     mean_baseline: float | None
+    signal: Correlation
     tasks: tuple[CalibrationTask, ...]
     controls: tuple[Correlation, ...] = ()
+
+    @property
+    def fitted(self) -> tuple[CalibrationTask, ...]:
+        """The tasks that the line rests on."""
+        return tuple(task for task in self.tasks if task.status != "short")
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any], r_level: float = 0.95) -> Calibration:
         """Read the content of `calibration.json`; `r_level` is the level of its r intervals."""
         try:
-            loo = record.get("loo") or {}
+            loo = record["loo"]
             return cls(
                 family=record["family"],
                 fingerprint=_pairs(record["fingerprint"]),
                 cap=int(record["cap"]),
                 curve_kind=record["curve"]["kind"],
-                curve_shape=record["curve"].get("shape"),
+                curve_shape=_shape(record["curve"].get("shape")),
                 fit_kind=record["fit"]["kind"],
                 slope=record["fit"]["slope"],
                 intercept=record["fit"]["intercept"],
                 loo_mae=loo.get("mae"),
                 mean_baseline=loo.get("mean_baseline"),
+                signal=_correlation("cos_low", loo, r_level),
                 tasks=tuple(_calibration_task(row) for row in record.get("tasks") or ()),
                 controls=tuple(
                     _correlation(name, row, r_level)
@@ -196,14 +203,13 @@ class Provenance:
 class ReportData:
     """Everything the page shows.
 
-    `signal` is CoS-Low's own row, set beside the calibration's controls. `fit_band` is the fit over
+    `fit_band` is the fit over
     a grid of CoS-Low (`x`) with the interval for a new task, both in AUC. `reference` says what a
     share of the reachable range is a share of: the way from zero-shot to the score at the cap, or
     to the ceiling.
     """
 
     calibration: Calibration
-    signal: Correlation
     curves: tuple[TaskCurve, ...]
     provenance: Provenance
     held_out: tuple[HeldOut, ...] = ()
@@ -218,9 +224,14 @@ class ReportData:
             raise DataError(f"the report was given two curves of one task: {', '.join(twice)}")
 
     @property
+    def signal(self) -> Correlation:
+        """CoS-Low's own correlation with AUC."""
+        return self.calibration.signal
+
+    @property
     def controls(self) -> tuple[Correlation, ...]:
-        """The calibration's controls, without CoS-Low's own row should it be among them."""
-        return tuple(c for c in self.calibration.controls if c.name != self.signal.name)
+        """What else was correlated with AUC."""
+        return self.calibration.controls
 
     def curve(self, task: str) -> TaskCurve | None:
         """The curve of a task, or None where it has none."""
@@ -233,6 +244,12 @@ def _pairs(fingerprint: object) -> tuple[tuple[str, str], ...]:
     return (("fingerprint", str(fingerprint)),)
 
 
+def _shape(parameters: object) -> tuple[tuple[str, str], ...]:
+    if isinstance(parameters, Mapping):
+        return tuple((str(key), f"{value:.3g}") for key, value in parameters.items())
+    return ()
+
+
 def _calibration_task(row: Mapping[str, Any]) -> CalibrationTask:
     return CalibrationTask(
         row["name"], row["auc"], row["cos_low"], row.get("loo_auc"), row.get("status", "measured")
@@ -242,4 +259,4 @@ def _calibration_task(row: Mapping[str, Any]) -> CalibrationTask:
 def _correlation(name: str, row: Mapping[str, Any], level: float) -> Correlation:
     limits = row.get("r_interval")
     interval = Interval(limits[0], limits[1], level) if limits else None
-    return Correlation(name, row.get("r"), interval, row.get("loo_mae"))
+    return Correlation(name, row.get("r"), interval, row.get("mae"))

@@ -30,7 +30,7 @@ from taskeff.report.words import known, number, title
 
 # Above this many points names cannot be told apart, below this width they do not fit: number them.
 _MOST_NAMES, _NAMES_FROM_WIDTH = 40, 560
-_SMALL = 9.5
+_SMALL, _TICK = 9.5, 10.5
 
 
 def scatter_is_numbered(data: ReportData, width: float) -> bool:
@@ -73,7 +73,7 @@ def _frame_scatter(axes: Axes, data: ReportData, tasks: Sequence[TaskCurve]) -> 
     axes.grid(axis="y")
     axes.set_xlabel("CoS-Low")
     axes.set_ylabel("data efficiency (AUC)")
-    fitted = [t.auc for t in tasks if t.role == "calibration" and t.auc is not None]
+    fitted = [task.auc for task in data.calibration.fitted]
     if fitted:
         axes.axhline(float(np.mean(fitted)), color=MUTED, lw=1, ls=(0, (1, 3)))
 
@@ -139,7 +139,7 @@ def _strokes(axes: Axes, tasks: Sequence[TaskCurve], fit: Band | None) -> Iterat
 def curve(task: TaskCurve, cap: int, width: float = 200) -> str:
     """One task's score against labels: measured, label-restricted and predicted."""
     with styled():
-        figure, axes = canvas(width, width * 0.68, left=26, right=8, bottom=20, top=6)
+        figure, axes = canvas(width, width * 0.68, left=28, right=10, bottom=20, top=6)
         budgets = [p.budget for p in task.points]
         axes.set_xlim(-0.3, math.log2(max([cap, 2, *budgets])) + 0.3)
         _budget_ticks(axes, budgets or [1, cap])
@@ -156,7 +156,7 @@ def _curve_frame(axes: Axes, task: TaskCurve) -> None:
     axes.set_ylim(-0.04 * top, 1.06 * top)
     axes.set_yticks([0, top / 2, top], [f"{v:.3g}" for v in (0, top / 2, top)])
     axes.grid(axis="y")
-    axes.tick_params(labelsize=_SMALL, pad=2)
+    axes.tick_params(labelsize=_TICK, pad=2)
     if task.chance is not None:
         axes.axhline(task.chance, color=MUTED, lw=1, ls=(0, (1, 3)))
 

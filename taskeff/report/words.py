@@ -157,7 +157,7 @@ def duration(seconds: float | None) -> str:
 def verdict(data: ReportData) -> Verdict:
     """How far to trust the predictions, from nothing but the calibration's own numbers."""
     cal, r = data.calibration, data.signal
-    sentences = [_errors(data), _correlation(r, len(cal.tasks)), _rivals(data), _coverage(data)]
+    sentences = [_errors(data), _correlation(r, len(cal.fitted)), _rivals(data), _coverage(data)]
     kind, headline = _headline(data)
     return Verdict(kind, headline, tuple(s for s in sentences if s))
 
@@ -181,10 +181,11 @@ def _headline(data: ReportData) -> tuple[Literal["helps", "weak", "no", "unknown
         )
     better = _better_controls(data)
     if better:
+        one = len(better) == 1
+        rivals = title(better[0].name) if one else f"{len(better)} of the controls"
         return "weak", (
-            f"CoS-Low lowers the error of predicting the mean by {gain}, but "
-            f"{_list([title(c.name) for c in better])} {'does' if len(better) == 1 else 'do'} "
-            "as well or better."
+            f"CoS-Low lowers the error of predicting the mean by {gain}, but {rivals} "
+            f"{'does' if one else 'do'} as well or better."
         )
     return "helps", (
         f"On this family CoS-Low carries information: it lowers the error of predicting the mean "
@@ -197,7 +198,7 @@ def _errors(data: ReportData) -> str:
     if not known(cal.loo_mae) or not known(cal.mean_baseline):
         return ""
     return (
-        f"With each of the {len(cal.tasks)} calibration tasks left out in turn, the fit misses its "
+        f"With each of the {len(cal.fitted)} calibration tasks left out in turn, the fit misses its "
         f"AUC by {number(cal.loo_mae, 3)} on average; predicting the mean of the other tasks "
         f"misses it by {number(cal.mean_baseline, 3)}."
     )

@@ -10,7 +10,6 @@ import numpy as np
 from taskeff.report.data import (
     Band,
     Calibration,
-    Correlation,
     CurvePoint,
     HeldOut,
     Interval,
@@ -43,12 +42,10 @@ def report(strength: float = 0.6, seed: int = 7) -> ReportData:
         for name, c, a in zip(names, cos_low, auc, strict=True)
     )
     record = calibration(curves)
-    signal = Correlation("cos_low", record["r"], Interval(*record["r_interval"], 0.95))
     grid = np.linspace(-0.1, 0.85, 40)
     mean = record["fit"]["intercept"] + record["fit"]["slope"] * grid
     return ReportData(
         calibration=Calibration.from_dict(record),
-        signal=signal,
         curves=curves,
         held_out=held_out(),
         fit_band=band(grid, mean, 0.2),
@@ -128,17 +125,17 @@ def calibration(curves: tuple[TaskCurve, ...]) -> dict:
         "family": "SmolLM2-135M-Instruct",
         "fingerprint": {"model": "SmolLM2-135M-Instruct", "examples": 32, "quantile": 0.1},
         "cap": CAP,
-        "curve": {"kind": "beta_cdf", "shape": 4.2},
+        "curve": {"kind": "beta", "shape": {"concentration": 4.2}},
         "fit": {"kind": "linear", "slope": float(slope), "intercept": float(intercept)},
-        "r": r,
-        "r_interval": [math.tanh(z - se), math.tanh(z + se)],
         "loo": {
             "mae": float(np.abs(np.array(left_out) - y).mean()),
             "mean_baseline": float(np.abs(np.array(base) - y).mean()),
             "residuals": [],
+            "r": r,
+            "r_interval": [math.tanh(z - se), math.tanh(z + se)],
         },
         "controls": {
-            name: {"r": r, "r_interval": [r - 0.4, min(r + 0.35, 1)], "loo_mae": mae}
+            name: {"r": r, "r_interval": [r - 0.4, min(r + 0.35, 1)], "mae": mae}
             for name, (r, mae) in controls.items()
         },
         "tasks": [
