@@ -134,7 +134,7 @@ class CalibrationTask:
 
 @dataclass(frozen=True)
 class Calibration:
-    """`calibration.json` as the page reads it; `signal` is CoS-Low's own worth, among controls'."""
+    """`calibration.json` as the page reads it; see `from_dict`."""
 
     family: str
     fingerprint: tuple[tuple[str, str], ...]
@@ -146,7 +146,6 @@ class Calibration:
     intercept: float
     loo_mae: float | None
     mean_baseline: float | None
-    signal: Correlation
     tasks: tuple[CalibrationTask, ...]
     controls: tuple[Correlation, ...] = ()
 
@@ -171,7 +170,6 @@ class Calibration:
                 intercept=record["fit"]["intercept"],
                 loo_mae=loo.get("mae"),
                 mean_baseline=loo.get("mean_baseline"),
-                signal=_correlation("cos_low", loo, r_level),
                 tasks=tuple(_calibration_task(row) for row in record.get("tasks") or ()),
                 controls=tuple(
                     _correlation(name, row, r_level)
@@ -203,13 +201,14 @@ class Provenance:
 class ReportData:
     """Everything the page shows.
 
-    `fit_band` is the fit over
+    `signal` is CoS-Low's own row, set beside the calibration's controls. `fit_band` is the fit over
     a grid of CoS-Low (`x`) with the interval for a new task, both in AUC. `reference` says what a
     share of the reachable range is a share of: the way from zero-shot to the score at the cap, or
     to the ceiling.
     """
 
     calibration: Calibration
+    signal: Correlation
     curves: tuple[TaskCurve, ...]
     provenance: Provenance
     held_out: tuple[HeldOut, ...] = ()
@@ -224,14 +223,9 @@ class ReportData:
             raise DataError(f"the report was given two curves of one task: {', '.join(twice)}")
 
     @property
-    def signal(self) -> Correlation:
-        """CoS-Low's own correlation with AUC."""
-        return self.calibration.signal
-
-    @property
     def controls(self) -> tuple[Correlation, ...]:
-        """What else was correlated with AUC."""
-        return self.calibration.controls
+        """What else was correlated with AUC, without CoS-Low's own row should it be there."""
+        return tuple(c for c in self.calibration.controls if c.name != self.signal.name)
 
     def curve(self, task: str) -> TaskCurve | None:
         """The curve of a task, or None where it has none."""

@@ -63,8 +63,8 @@ def scatter(data: ReportData, width: float) -> str:
 
 
 def _frame_scatter(axes: Axes, data: ReportData, tasks: Sequence[TaskCurve]) -> None:
-    x = [t.cos_low for t in tasks if t.cos_low is not None] or [0.0, 1.0]
-    y = [t.auc for t in tasks if t.auc is not None]
+    x = [_position(task)[0] for task in tasks] or [0.0, 1.0]
+    y = [_position(task)[1] for task in tasks]
     pad = max(0.03, 0.08 * (max(x) - min(x)))
     axes.set_xlim(min(x) - pad, max(x) + pad)
     axes.set_ylim(min([0.0, *y]) - 0.03, max([1.0, *y]) + 0.03)
@@ -78,17 +78,21 @@ def _frame_scatter(axes: Axes, data: ReportData, tasks: Sequence[TaskCurve]) -> 
         axes.axhline(float(np.mean(fitted)), color=MUTED, lw=1, ls=(0, (1, 3)))
 
 
+def _position(task: TaskCurve) -> tuple[float, float]:
+    assert task.cos_low is not None and task.auc is not None, "scatter_tasks lets no other in"
+    return task.cos_low, task.auc
+
+
 def _scatter_point(axes: Axes, task: TaskCurve) -> None:
-    if task.cos_low is None or task.auc is None:
-        return
+    cos_low, auc = _position(task)
     interval = task.cos_low_interval
     if interval is not None and interval.high is not None:
         ends = [interval.low, interval.high]
-        axes.plot(ends, [task.auc] * 2, color=MEASURED, lw=1, alpha=0.3, zorder=2)
+        axes.plot(ends, [auc] * 2, color=MEASURED, lw=1, alpha=0.3, zorder=2)
     held_out = task.role == "held_out"
     axes.plot(
-        task.cos_low,
-        task.auc,
+        cos_low,
+        auc,
         marker="D" if held_out else "o",
         markersize=6.5 if held_out else 6,
         color=PAPER if held_out else MEASURED,
@@ -106,7 +110,7 @@ def _name_points(
     renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]
     texts = [axes.text(0, 0, name, fontsize=_SMALL, va="center", zorder=4) for name in names]
     sizes = [(t.get_window_extent(renderer).width, _SMALL + 2.5) for t in texts]
-    points = [tuple(axes.transData.transform((t.cos_low, t.auc))) for t in tasks]
+    points = [tuple(axes.transData.transform(_position(t))) for t in tasks]
     frame = axes.get_window_extent(renderer)
     strokes = list(_strokes(axes, tasks, fit))
     boxes = place(points, sizes, Box(frame.x0, frame.y0, frame.x1, frame.y1), strokes)
@@ -126,7 +130,8 @@ def _strokes(axes: Axes, tasks: Sequence[TaskCurve], fit: Band | None) -> Iterat
     for task in tasks:
         interval = task.cos_low_interval
         if interval is not None and interval.high is not None:
-            (x0, y), (x1, _) = at((interval.low, task.auc)), at((interval.high, task.auc))
+            auc = _position(task)[1]
+            (x0, y), (x1, _) = at((interval.low, auc)), at((interval.high, auc))
             yield Box(x0, y - 1, x1, y + 1)
     if fit is not None:
         # Short pieces, because a box around a whole slope would cover the plot.
@@ -186,10 +191,12 @@ def _predicted_curve(axes: Axes, task: TaskCurve) -> None:
 
 
 def _measured_curve(axes: Axes, task: TaskCurve) -> None:
-    restricted = [p for p in task.points if p.label_restricted is not None]
+    restricted = [
+        (_log2(p.budget), p.label_restricted) for p in task.points if p.label_restricted is not None
+    ]
     axes.plot(
-        [_log2(p.budget) for p in restricted],
-        [p.label_restricted for p in restricted],
+        [x for x, _ in restricted],
+        [score for _, score in restricted],
         color=MEASURED,
         lw=1.1,
         alpha=0.75,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -24,7 +25,7 @@ VARIABLES = {
     PREDICTED: "--predicted",
 }
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "taskeff",
     # A task may be called anything; a dollar sign in its name is not a formula.
@@ -59,7 +60,9 @@ _STYLE = {
 def styled() -> Iterator[None]:
     """Draw in the house style without touching the caller's matplotlib."""
     # The defaults first: a matplotlibrc of the user's must not change a report.
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **_STYLE}):
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
         yield
 
 

@@ -198,8 +198,8 @@ def _errors(data: ReportData) -> str:
     if not known(cal.loo_mae) or not known(cal.mean_baseline):
         return ""
     return (
-        f"With each of the {len(cal.fitted)} calibration tasks left out in turn, the fit misses its "
-        f"AUC by {number(cal.loo_mae, 3)} on average; predicting the mean of the other tasks "
+        f"With each of the {len(cal.fitted)} calibration tasks left out in turn, the fit misses "
+        f"its AUC by {number(cal.loo_mae, 3)} on average; predicting the mean of the other tasks "
         f"misses it by {number(cal.mean_baseline, 3)}."
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 from taskeff.report.data import (
     Band,
     Calibration,
+    Correlation,
     CurvePoint,
     HeldOut,
     Interval,
@@ -46,6 +47,9 @@ def report(strength: float = 0.6, seed: int = 7) -> ReportData:
     mean = record["fit"]["intercept"] + record["fit"]["slope"] * grid
     return ReportData(
         calibration=Calibration.from_dict(record),
+        signal=Correlation(
+            "cos_low", record["loo"]["r"], Interval(*record["loo"]["r_interval"], 0.95)
+        ),
         curves=curves,
         held_out=held_out(),
         fit_band=band(grid, mean, 0.2),
