@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -60,7 +61,9 @@ _STYLE: dict[Any, Any] = {
 def styled() -> Iterator[None]:
     """Draw in the house style without touching the caller's matplotlib."""
     # The defaults first: a matplotlibrc of the user's must not change a report.
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # The reader's browser draws the text, with fonts that this machine need not have.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
         yield
