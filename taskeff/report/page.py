@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from taskeff.report import figures, style, words
 from taskeff.report.data import ReportData, TaskCurve
@@ -39,6 +39,7 @@ def render(data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     return environment.get_template("page.html.j2").render(
         data=data,
         words=words,
@@ -49,6 +50,11 @@ def render(data: ReportData) -> str:
         curves=_ordered(data),
         **view,
     )
+
+
+def _breakable(name: str) -> Markup:
+    """A task's name that a narrow column may break after an underscore, not in mid-word."""
+    return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
 
 
 def _ordered(data: ReportData) -> list[TaskCurve]:

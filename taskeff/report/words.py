@@ -139,9 +139,7 @@ def measured_with(data: ReportData) -> str:
     if not measured:
         return ""
     seeds = _range([c.seeds for c in measured], "seed")
-    return (
-        f"A point is the mean of {seeds}, over {_range([c.n_test for c in measured], 'test row')}."
-    )
+    return f"Measured with {seeds}, on {_range([c.n_test for c in measured], 'test row')}."
 
 
 def duration(seconds: float | None) -> str:

@@ -34,3 +34,9 @@ def test_a_point_in_the_corner_keeps_its_name_inside() -> None:
 
 def test_nothing_to_place() -> None:
     assert place([], [], FRAME) == []
+
+
+def test_two_close_points_keep_their_own_names() -> None:
+    points = [(300.0, 200.0), (325.0, 196.0)]
+    for own, box in enumerate(place(points, [(60.0, 12.0)] * 2, FRAME)):
+        assert box.distance(points[own]) < box.distance(points[1 - own])

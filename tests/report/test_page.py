@@ -18,7 +18,7 @@ from taskeff.report.page import render
 from tests.report import fake
 
 HOSTILE = "<script>alert(1)</script>\" onload='x' $\\frac{1}{2}$ & {{ 7*7 }}"
-VOID = {"meta", "link", "br", "img", "input", "hr"}
+VOID = {"meta", "wbr", "link", "br", "img", "input", "hr"}
 
 
 class Page(HTMLParser):
