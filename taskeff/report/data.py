@@ -7,6 +7,7 @@ gets here, so that the page can be tested with made-up numbers and never disagre
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,6 +26,9 @@ class Interval:
     low: float
     high: float | None
     level: float = 0.8
+
+    def __post_init__(self) -> None:
+        _none_unless_finite(self, "high")
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,9 @@ class LabelTarget:
     labels: float | None
     interval: Interval | None = None
     measured: float | None = None
+
+    def __post_init__(self) -> None:
+        _none_unless_finite(self, "labels", "measured")
 
 
 @dataclass(frozen=True)
@@ -230,6 +237,14 @@ class ReportData:
     def curve(self, task: str) -> TaskCurve | None:
         """The curve of a task, or None where it has none."""
         return next((curve for curve in self.curves if curve.name == task), None)
+
+
+def _none_unless_finite(record: Interval | LabelTarget, *fields: str) -> None:
+    # A curve that is never reached comes as NaN or infinity from arrays and Parquet columns.
+    for field in fields:
+        value = getattr(record, field)
+        if value is not None and not math.isfinite(value):
+            object.__setattr__(record, field, None)
 
 
 def _pairs(fingerprint: object) -> tuple[tuple[str, str], ...]:

@@ -13,7 +13,15 @@ from html.parser import HTMLParser
 import pytest
 
 from taskeff.errors import DataError
-from taskeff.report.data import Band, Calibration, Correlation, HeldOut, ReportData
+from taskeff.report.data import (
+    Band,
+    Calibration,
+    Correlation,
+    HeldOut,
+    Interval,
+    LabelTarget,
+    ReportData,
+)
 from taskeff.report.page import render
 from tests.report import fake
 
@@ -202,6 +210,14 @@ def test_a_bare_calibration_still_makes_a_page(data: ReportData) -> None:
 def test_a_held_out_task_without_an_estimate(data: ReportData) -> None:
     text = render(replace(data, held_out=(HeldOut("web_of_lies", None, problem="outside"),)))
     assert "no estimate</strong>: outside." in text
+
+
+def test_numbers_out_of_arrays_mean_out_of_reach(data: ReportData) -> None:
+    nan, inf = float("nan"), float("inf")
+    target = LabelTarget(0.9, nan, Interval(60, inf), nan)
+    assert target == LabelTarget(0.9, None, Interval(60, None), None)
+    text = render(replace(data, held_out=(HeldOut("web_of_lies", 0.2, None, (target,)),)))
+    assert "60 to beyond the cap" in text
 
 
 def test_bad_input_is_refused_in_one_line(data: ReportData) -> None:
