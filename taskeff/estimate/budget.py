@@ -13,7 +13,6 @@ from taskeff.errors import EstimateError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
 from taskeff.estimate.shapes import CurveShape, Power
-from taskeff.estimate.special import Floats
 
 CurveKind = Literal["power", "beta"]
 
@@ -49,3 +48,279 @@ def target_share(target_score: float, *, zero_shot: float, ceiling: float) -> fl
             f"target score {target_score} is not above the zero-shot score {zero_shot} and at most 1"
         )
     return (target_score - zero_shot) / (ceiling - zero_shot)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Labels needed for one target, from CoS-Low alone.
+
+    Attributes:
+        labels_needed: rounded up; None when the target is not reachable within the cap.
+        interval: (low, high) labels at `level`; high None means beyond the cap; None without
+            residuals, with the reason in `interval_reason`.
+        auc, auc_interval: the predicted data efficiency.
+    """
+
+    labels_needed: int | None
+    interval: tuple[float, float | None] | None
+    interval_reason: str | None
+    level: float
+    reachable: bool
+    target: float
+    auc: float
+    auc_interval: tuple[float, float] | None
+    cap: int
+    curve: str
+    family: str
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "labels_needed": self.labels_needed,
+            "interval": None if self.interval is None else list(self.interval),
+            "interval_reason": self.interval_reason,
+            "level": self.level,
+            "reachable": self.reachable,
+            "target": self.target,
+            "auc": self.auc,
+            "auc_interval": None if self.auc_interval is None else list(self.auc_interval),
+            "cap": self.cap,
+            "curve": self.curve,
+            "family": self.family,
+            "warnings": list(self.warnings),
+        }
+
+
+def predict(
+    calibration: Calibration,
+    cos_low: float,
+    *,
+    target: float = 0.9,
+    curve: CurveKind | None = None,
+    level: float = 0.8,
+    fingerprint: Mapping[str, object] | None = None,
+) -> Estimate:
+    """Labels needed to reach `target`, a share of the range from zero-shot to the ceiling.
+
+    With `curve="power"` this is the published formula, cap ** (target ** (a / (1 - a))).
+
+    Args:
+        curve: the family of curves; default: the calibration's own.
+        fingerprint: what `cos_low` was measured with; None for a bare number.
+
+    Raises:
+        EstimateError: the target is not in (0, 1], the line leaves (0, 1) at this CoS-Low, or it
+            was measured differently from the calibration's.
+    """
+    if not 0.0 < target <= 1.0:
+        raise EstimateError(f"target {target} is not in (0, 1]; it is a share of the range")
+    warnings = compare_fingerprints(calibration.fingerprint, fingerprint, calibration.family)
+    found = calibration.predict_auc(cos_low)
+    shape: CurveShape = calibration.curve
+    if curve == "power":
+        shape = Power()
+    elif curve is not None and curve != shape.kind:
+        raise EstimateError(
+            f"family {calibration.family!r} has no {curve!r} curve; use {shape.kind!r} or 'power'"
+        )
+    cap = calibration.cap
+
+    def labels(area: float) -> float:
+        return float(cap ** float(shape.inverse(target, area)))
+
+    needed = labels(found.auc)
+    limits = found.interval[level] if found.interval else None
+    interval: tuple[float, float | None] | None = None
+    if limits is not None:
+        # A larger area is a faster rise: fewer labels.
+        fewest, most = (labels(min(max(a, 1e-6), 1 - 1e-6)) for a in reversed(limits))
+        interval = (fewest, most if most < cap else None)
+    return Estimate(
+        labels_needed=math.ceil(needed - 1e-9) if needed <= cap else None,
+        interval=interval,
+        interval_reason=found.interval_reason,
+        level=level,
+        reachable=needed <= cap,
+        target=target,
+        auc=found.auc,
+        auc_interval=limits,
+        cap=cap,
+        curve=shape.kind,
+        family=calibration.family,
+        warnings=tuple([*found.warnings, *warnings]),
+    )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How many labels a task needs, and how sure that is.
+
+    Attributes:
+        labels_needed: labels at which the target is reached; None when not `reachable`.
+        reachable: whether the target is expected to be reached within the cap.
+        reach_probability: probability of that; None without intervals.
+        auc: predicted data efficiency.
+        auc_interval: coverage level -> (low, high) of the AUC; None with a reason.
+        interval: coverage level -> (low, high) labels; high is None where it lies beyond the
+            cap. None with a reason when the calibration keeps no residuals.
+        interval_reason: why there is no interval, else None.
+        target: share of the zero-shot-to-ceiling range asked for.
+        zero_shot, ceiling: scores that the range runs between, where known.
+        family, cos_low, cap, curve_kind: what was asked.
+        pilots: the pilot measurements used.
+        warnings: sentences for the user.
+        seed: seed of the random draws.
+    """
+
+    labels_needed: float | None
+    reachable: bool
+    reach_probability: float | None
+    auc: float
+    auc_interval: dict[float, tuple[float, float]] | None
+    interval: dict[float, tuple[float, float | None]] | None
+    interval_reason: str | None
+    target: float
+    zero_shot: float | None
+    ceiling: float | None
+    family: str
+    cos_low: float | None
+    cap: int
+    curve_kind: CurveKind
+    pilots: tuple[Pilot, ...]
+    warnings: tuple[str, ...]
+    seed: int
+    shape: CurveShape
+
+    def curve(self, budgets: Sequence[float]) -> dict[str, Any]:
+        """The predicted curve and its bands at `budgets`, for plots.
+
+        Returns:
+            ``{"budgets", "share", "band": {"0.8": {"low", "high"}} or None}``: lists as long as
+            `budgets`; shares of the zero-shot-to-ceiling range.
+        """
+        n = np.maximum(np.asarray(budgets, dtype=np.float64), 1.0)
+        x = np.log(n) / math.log(self.cap)
+        band = None
+        if self.auc_interval is not None:
+            band = {
+                str(level): {
+                    "low": self.shape.value(x, low).tolist(),
+                    "high": self.shape.value(x, high).tolist(),
+                }
+                for level, (low, high) in self.auc_interval.items()
+            }
+        return {
+            "budgets": [float(b) for b in budgets],
+            "share": self.shape.value(x, self.auc).tolist(),
+            "band": band,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The estimate as plain JSON values (`taskeff predict --json`)."""
+        return {
+            "labels_needed": self.labels_needed,
+            "auc": self.auc,
+            "interval": _levels(self.interval),
+            "interval_reason": self.interval_reason,
+            "auc_interval": _levels(self.auc_interval),
+            "reachable": self.reachable,
+            "reach_probability": self.reach_probability,
+            "target": self.target,
+            "zero_shot": self.zero_shot,
+            "ceiling": self.ceiling,
+            "family": self.family,
+            "cos_low": self.cos_low,
+            "cap": self.cap,
+            "curve": self.curve_kind,
+            "pilots": [
+                {"budget": p.budget, "score": p.score, "n_test": p.n_test} for p in self.pilots
+            ],
+            "warnings": list(self.warnings),
+            "seed": self.seed,
+        }
+
+
+def predict(
+    calibration: Calibration,
+    cos_low: float,
+    *,
+    target: float = 0.9,
+    curve: CurveKind | None = None,
+    pilots: Sequence[Pilot] = (),
+    zero_shot: float | None = None,
+    ceiling: float | None = None,
+    fingerprint: Mapping[str, object] | None = None,
+    seed: int = 0,
+) -> Estimate:
+    """Labels needed to reach `target` on a task with this CoS-Low.
+
+    Args:
+        calibration: the family's calibration, see `Calibration.load`.
+        cos_low: the task's CoS-Low.
+        target: share of the zero-shot-to-ceiling range, in (0, 1]; `target_share` converts a
+            score.
+        curve: ``power`` is the paper's formula, labels = cap ** (target ** (a / (1 - a)))
+            (arXiv 2512.24991, section 5); ``beta`` the fitted curve. None is the calibration's
+            own.
+        pilots: fine-tunes already made on the task.
+        zero_shot: the task's zero-shot score; needed with pilots.
+        ceiling: an a-priori ceiling score, if there is one.
+        fingerprint: what CoS-Low was measured with; None warns "unverified".
+        seed: seed of the random draws.
+
+    Raises:
+        EstimateError: an argument out of range, a fingerprint that does not fit, or a predicted
+            AUC outside (0, 1).
+    """
+    if not 0.0 < target <= 1.0:
+        raise EstimateError(
+            f"target {target} is not in (0, 1]; it is a share of the zero-shot-to-ceiling range"
+        )
+    warnings = compare_fingerprints(calibration.fingerprint, fingerprint, calibration.family)
+    predicted = calibration.predict_auc(cos_low)
+    shape = Power() if curve == "power" else calibration.curve
+    if curve == "beta" and shape.kind != "beta":
+        raise EstimateError(
+            f"family {calibration.family!r} has no Beta curve; use curve 'power' or calibrate it"
+        )
+    cap = calibration.cap
+    labels = _labels(shape, target, predicted.auc, cap)
+    interval: dict[float, tuple[float, float | None]] | None = None
+    if predicted.interval is not None:
+        interval = {
+            level: (_labels(shape, target, high, cap), _labels(shape, target, low, cap))
+            for level, (low, high) in predicted.interval.items()
+        }
+    return Estimate(
+        labels_needed=labels,
+        reachable=True,
+        reach_probability=None,
+        auc=predicted.auc,
+        auc_interval=predicted.interval,
+        interval=interval,
+        interval_reason=predicted.interval_reason,
+        target=target,
+        zero_shot=zero_shot,
+        ceiling=ceiling,
+        family=calibration.family,
+        cos_low=cos_low,
+        cap=cap,
+        curve_kind="beta" if shape.kind == "beta" else "power",
+        pilots=tuple(pilots),
+        warnings=(*warnings, *predicted.warnings),
+        seed=seed,
+        shape=shape,
+    )
+
+
+def _labels(shape: CurveShape, target: float, area: float, cap: int) -> float:
+    return float(cap ** float(shape.inverse(target, area)))
+
+
+def _levels(
+    interval: Mapping[float, tuple[float, float | None]] | None,
+) -> dict[str, list[float | None]] | None:
+    if interval is None:
+        return None
+    return {f"{100 * level:.0f}": list(ends) for level, ends in interval.items()}

@@ -1,0 +1,132 @@
+"""A run's measurements -> its calibration, and estimates of the tasks kept out of the fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from taskeff.curves.curve import TaskCurve, data_efficiency
+from taskeff.errors import EstimateError
+from taskeff.estimate.budget import predict
+from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
+from taskeff.estimate.regression import FitKind
+from taskeff.estimate.shapes import fit_shape
+
+TARGETS = (0.8, 0.9)
+CONTROLS = ("random_cosine", "mean_cosine", "mean_confidence", "gradient_norm", "zero_shot")
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a run's points are fitted: see `taskeff.config.CurveConfig`."""
+
+    cap: int
+    ceiling: float | None
+    shape: str
+    fit: FitKind
+    family: str
+    fingerprint: Mapping[str, object]
+
+
+def task_curves(
+    rows: Sequence[Mapping[str, Any]], *, cap: int, ceiling: float | None
+) -> dict[str, TaskCurve]:
+    """One curve per task from the rows of `curves.parquet`, scores averaged over seeds.
+
+    Args:
+        ceiling: the score that counts as 1, or None for each task's best.
+    """
+    scores: dict[str, dict[int, list[float]]] = {}
+    for row in rows:
+        scores.setdefault(row["task"], {}).setdefault(row["budget"], []).append(row["score"])
+    return {
+        task: data_efficiency(
+            {budget: float(np.mean(values)) for budget, values in found.items()},
+            cap=cap,
+            ceiling=ceiling,
+            name=task,
+        )
+        for task, found in scores.items()
+    }
+
+
+def fit_run(
+    curves: Mapping[str, TaskCurve],
+    signals: Mapping[str, Mapping[str, Any]],
+    settings: FitSettings,
+) -> Calibration:
+    """The family's calibration over the tasks in `curves`.
+
+    Args:
+        curves: the calibration tasks' curves.
+        signals: task -> its row of `coslow.parquet`.
+
+    Raises:
+        EstimateError: fewer than two tasks can be fitted.
+    """
+    if len(curves) < 2:
+        raise EstimateError(
+            f"cannot fit family {settings.family!r}: a line needs at least two calibration "
+            f"tasks, there are {len(curves)}; name more under tasks.calibration"
+        )
+    points = [
+        TaskPoint(
+            name=name,
+            auc=curve.auc,
+            cos_low=signals[name]["cos_low"],
+            status=curve.status,
+            controls=_controls(signals[name], curve),
+        )
+        for name, curve in curves.items()
+    ]
+    return fit_calibration(
+        points,
+        curve=fit_shape(list(curves.values()), settings.shape),
+        cap=settings.cap,
+        family=settings.family,
+        fingerprint=settings.fingerprint,
+        kind=settings.fit,
+    )
+
+
+def _controls(signal: Mapping[str, Any], curve: TaskCurve) -> dict[str, float]:
+    found = {**signal, "zero_shot": curve.zero_shot}
+    return {name: float(found[name]) for name in CONTROLS if found.get(name) is not None}
+
+
+def estimate_rows(
+    calibration: Calibration,
+    curves: Mapping[str, TaskCurve],
+    signals: Mapping[str, Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """Predicted beside measured, a row per task and target: the rows of `estimates.parquet`.
+
+    A task whose CoS-Low the family's line cannot answer gets a `problem` instead of numbers.
+    """
+    rows: list[dict[str, Any]] = []
+    for name, curve in curves.items():
+        for target in TARGETS:
+            row: dict[str, Any] = {
+                "task": name,
+                "target": target,
+                "cos_low": signals[name]["cos_low"],
+                "measured_auc": curve.auc,
+                "measured_labels": curve.labels_to_reach(target),
+                "problem": None,
+            }
+            try:
+                found = predict(calibration, signals[name]["cos_low"], target=target)
+            except EstimateError as error:
+                rows.append({**row, "problem": str(error)})
+                continue
+            rows.append({**row, **flat(found.to_dict())})
+    return rows
+
+
+def flat(estimate: Mapping[str, Any]) -> dict[str, Any]:
+    """An estimate's fields that a table can hold."""
+    kept = ("auc", "labels_needed", "reachable", "auc_interval", "interval")
+    return {key: estimate.get(key) for key in kept}
