@@ -15,6 +15,8 @@ from taskeff.estimate.fingerprint import compare_fingerprints
 from taskeff.estimate.shapes import CurveShape, Power
 
 CurveKind = Literal["power", "beta"]
+LEVEL = 0.8
+"""The coverage level shown where only one interval is."""
 
 
 @dataclass(frozen=True)
@@ -45,111 +47,10 @@ def target_share(target_score: float, *, zero_shot: float, ceiling: float) -> fl
         )
     if not zero_shot < target_score <= 1.0:
         raise EstimateError(
-            f"target score {target_score} is not above the zero-shot score {zero_shot} and at most 1"
+            f"target score {target_score} is not above the zero-shot score {zero_shot} and at "
+            "most 1"
         )
     return (target_score - zero_shot) / (ceiling - zero_shot)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Labels needed for one target, from CoS-Low alone.
-
-    Attributes:
-        labels_needed: rounded up; None when the target is not reachable within the cap.
-        interval: (low, high) labels at `level`; high None means beyond the cap; None without
-            residuals, with the reason in `interval_reason`.
-        auc, auc_interval: the predicted data efficiency.
-    """
-
-    labels_needed: int | None
-    interval: tuple[float, float | None] | None
-    interval_reason: str | None
-    level: float
-    reachable: bool
-    target: float
-    auc: float
-    auc_interval: tuple[float, float] | None
-    cap: int
-    curve: str
-    family: str
-    warnings: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return {
-            "labels_needed": self.labels_needed,
-            "interval": None if self.interval is None else list(self.interval),
-            "interval_reason": self.interval_reason,
-            "level": self.level,
-            "reachable": self.reachable,
-            "target": self.target,
-            "auc": self.auc,
-            "auc_interval": None if self.auc_interval is None else list(self.auc_interval),
-            "cap": self.cap,
-            "curve": self.curve,
-            "family": self.family,
-            "warnings": list(self.warnings),
-        }
-
-
-def predict(
-    calibration: Calibration,
-    cos_low: float,
-    *,
-    target: float = 0.9,
-    curve: CurveKind | None = None,
-    level: float = 0.8,
-    fingerprint: Mapping[str, object] | None = None,
-) -> Estimate:
-    """Labels needed to reach `target`, a share of the range from zero-shot to the ceiling.
-
-    With `curve="power"` this is the published formula, cap ** (target ** (a / (1 - a))).
-
-    Args:
-        curve: the family of curves; default: the calibration's own.
-        fingerprint: what `cos_low` was measured with; None for a bare number.
-
-    Raises:
-        EstimateError: the target is not in (0, 1], the line leaves (0, 1) at this CoS-Low, or it
-            was measured differently from the calibration's.
-    """
-    if not 0.0 < target <= 1.0:
-        raise EstimateError(f"target {target} is not in (0, 1]; it is a share of the range")
-    warnings = compare_fingerprints(calibration.fingerprint, fingerprint, calibration.family)
-    found = calibration.predict_auc(cos_low)
-    shape: CurveShape = calibration.curve
-    if curve == "power":
-        shape = Power()
-    elif curve is not None and curve != shape.kind:
-        raise EstimateError(
-            f"family {calibration.family!r} has no {curve!r} curve; use {shape.kind!r} or 'power'"
-        )
-    cap = calibration.cap
-
-    def labels(area: float) -> float:
-        return float(cap ** float(shape.inverse(target, area)))
-
-    needed = labels(found.auc)
-    limits = found.interval[level] if found.interval else None
-    interval: tuple[float, float | None] | None = None
-    if limits is not None:
-        # A larger area is a faster rise: fewer labels.
-        fewest, most = (labels(min(max(a, 1e-6), 1 - 1e-6)) for a in reversed(limits))
-        interval = (fewest, most if most < cap else None)
-    return Estimate(
-        labels_needed=math.ceil(needed - 1e-9) if needed <= cap else None,
-        interval=interval,
-        interval_reason=found.interval_reason,
-        level=level,
-        reachable=needed <= cap,
-        target=target,
-        auc=found.auc,
-        auc_interval=limits,
-        cap=cap,
-        curve=shape.kind,
-        family=calibration.family,
-        warnings=tuple([*found.warnings, *warnings]),
-    )
 
 
 @dataclass(frozen=True)
@@ -161,8 +62,8 @@ class Estimate:
         reachable: whether the target is expected to be reached within the cap.
         reach_probability: probability of that; None without intervals.
         auc: predicted data efficiency.
-        auc_interval: coverage level -> (low, high) of the AUC; None with a reason.
-        interval: coverage level -> (low, high) labels; high is None where it lies beyond the
+        auc_intervals: coverage level -> (low, high) of the AUC; None with a reason.
+        intervals: coverage level -> (low, high) labels; high is None where it lies beyond the
             cap. None with a reason when the calibration keeps no residuals.
         interval_reason: why there is no interval, else None.
         target: share of the zero-shot-to-ceiling range asked for.
@@ -177,8 +78,8 @@ class Estimate:
     reachable: bool
     reach_probability: float | None
     auc: float
-    auc_interval: dict[float, tuple[float, float]] | None
-    interval: dict[float, tuple[float, float | None]] | None
+    auc_intervals: dict[float, tuple[float, float]] | None
+    intervals: dict[float, tuple[float, float | None]] | None
     interval_reason: str | None
     target: float
     zero_shot: float | None
@@ -202,13 +103,13 @@ class Estimate:
         n = np.maximum(np.asarray(budgets, dtype=np.float64), 1.0)
         x = np.log(n) / math.log(self.cap)
         band = None
-        if self.auc_interval is not None:
+        if self.auc_intervals is not None:
             band = {
                 str(level): {
                     "low": self.shape.value(x, low).tolist(),
                     "high": self.shape.value(x, high).tolist(),
                 }
-                for level, (low, high) in self.auc_interval.items()
+                for level, (low, high) in self.auc_intervals.items()
             }
         return {
             "budgets": [float(b) for b in budgets],
@@ -221,9 +122,12 @@ class Estimate:
         return {
             "labels_needed": self.labels_needed,
             "auc": self.auc,
-            "interval": _levels(self.interval),
+            "level": LEVEL,
+            "interval": None if self.intervals is None else list(self.intervals[LEVEL]),
+            "intervals": _levels(self.intervals),
             "interval_reason": self.interval_reason,
-            "auc_interval": _levels(self.auc_interval),
+            "auc_interval": None if self.auc_intervals is None else list(self.auc_intervals[LEVEL]),
+            "auc_intervals": _levels(self.auc_intervals),
             "reachable": self.reachable,
             "reach_probability": self.reach_probability,
             "target": self.target,
@@ -289,6 +193,7 @@ def predict(
     interval: dict[float, tuple[float, float | None]] | None = None
     if predicted.interval is not None:
         interval = {
+            # A larger area is a faster rise, so fewer labels.
             level: (_labels(shape, target, high, cap), _labels(shape, target, low, cap))
             for level, (low, high) in predicted.interval.items()
         }
@@ -297,8 +202,8 @@ def predict(
         reachable=True,
         reach_probability=None,
         auc=predicted.auc,
-        auc_interval=predicted.interval,
-        interval=interval,
+        auc_intervals=predicted.interval,
+        intervals=interval,
         interval_reason=predicted.interval_reason,
         target=target,
         zero_shot=zero_shot,
