@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from taskeff.tasks.suite.sampling import Row, unambiguous
 
 SHADES = ".+#"
 LEVELS = 17
+WIDTH = 8
 
 
 def digits(rng: random.Random) -> list[Row]:
@@ -17,16 +19,17 @@ def digits(rng: random.Random) -> list[Row]:
     """
     from sklearn.datasets import load_digits
 
-    data = load_digits()
-    rows = unambiguous(
-        zip(map(picture, data.images), map(str, data.target), strict=True), "picture"
-    )
+    scans, numerals = load_digits(return_X_y=True)
+    rows = unambiguous(zip(map(picture, scans), map(str, numerals), strict=True), "picture")
     rng.shuffle(rows)
     return rows
 
 
-def picture(image) -> str:
-    """One character per pixel, darker ink as a heavier character."""
-    return "\n".join(
-        "".join(SHADES[int(ink) * len(SHADES) // LEVELS] for ink in line) for line in image
-    )
+def picture(scan: Sequence[float]) -> str:
+    """One character per pixel, 8 to a line, darker ink as a heavier character.
+
+    Args:
+        scan: 64 values from 0 (paper) to 16.
+    """
+    shades = "".join(SHADES[int(ink) * len(SHADES) // LEVELS] for ink in scan)
+    return "\n".join(shades[start : start + WIDTH] for start in range(0, len(shades), WIDTH))

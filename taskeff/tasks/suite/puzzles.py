@@ -87,7 +87,7 @@ def shuffled_objects(rng: random.Random, *, swaps: int = 3, rows: int = 1500) ->
     return generate(rng, make, BALLS, rows)
 
 
-def weekdays(rng: random.Random, *, furthest: int = 40, rows: int = 1540) -> list[Row]:
+def weekdays(rng: random.Random, *, furthest: int = 99, rows: int = 1540) -> list[Row]:
     """Days of the week at a distance; columns `anchor`, `question`, `label` (a day)."""
 
     def make(label: str) -> Row:

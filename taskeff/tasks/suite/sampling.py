@@ -9,7 +9,7 @@ from taskeff.errors import DataError
 
 Row = dict[str, str]
 
-TRIES_PER_ROW = 50
+TRIES_PER_ROW = 200
 
 PEOPLE = [
     "Alice", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Iris", "Jack", "Karen",
@@ -36,10 +36,7 @@ def balanced(rng: random.Random, rows: Iterable[Row], per_label: int) -> list[Ro
 
 
 def generate(
-    rng: random.Random,
-    make: Callable[[str], Row | None],
-    labels: Iterable[str],
-    rows: int,
+    rng: random.Random, make: Callable[[str], Row | None], labels: Iterable[str], rows: int
 ) -> list[Row]:
     """`rows` distinct rows, the labels in turn, from `make(label)`.
 
