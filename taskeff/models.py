@@ -26,6 +26,8 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
+    if config.path.startswith((".", "/", "~")) and not os.path.isdir(config.path):
+        raise ModelError(f"model.path {config.path!r}: no such folder")
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             config.path, revision=config.revision, trust_remote_code=False

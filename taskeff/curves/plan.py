@@ -5,6 +5,7 @@ Everything that can be wrong with a run's files is found here, before any worker
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,7 +96,7 @@ def make_plan(
     Raises:
         TaskeffError: the first thing that is wrong, naming it and the fix.
     """
-    config = _narrowed(config, only_tasks, only_budgets)
+    config = _located(_narrowed(config, only_tasks, only_budgets))
     store = Store(config.storage).child(config.name)
     store.check_writable()
     specs = load_specs([*config.tasks.calibration, *config.tasks.held_out])
@@ -108,6 +109,14 @@ def make_plan(
         "chat_template": Prompter(tokenizer, "").template_hash,
     }
     return Plan(config, store, tasks, identity)
+
+
+def _located(config: RunConfig) -> RunConfig:
+    """Workers run in other folders: a model's folder is named by its full path."""
+    if not os.path.isdir(config.model.path):
+        return config
+    model = config.model.model_copy(update={"path": os.path.abspath(config.model.path)})
+    return config.model_copy(update={"model": model})
 
 
 def _narrowed(

@@ -42,12 +42,14 @@ def run_grid(plan: Plan, console: Console) -> GridOutcome:
     )
     by_name = {f"{row.task}-{row.seed}": row for row in rows}
     references = {name: ray.put(plan.tasks[name]) for name in {row.task for row in rows}}
+    hashes = {name: _hashes(plan, row) for name, row in by_name.items()}
+    config, store = plan.config, plan.store
     scratch = plan.store.path("ray") if plan.store.is_local else plan.store.child("ray").uri
 
     def trial(parameters: dict[str, Any]) -> None:
-        row = by_name[parameters["row"]]
-        hashes = {cell.budget: hash_ for cell, hash_ in plan.cells.items() if _in(cell, row)}
-        run_row(row, plan.config, plan.store, references[row.task], hashes, scratch)
+        name = parameters["row"]
+        row = by_name[name]
+        run_row(row, config, store, references[row.task], hashes[name], scratch)
 
     progress = _Progress(console, total, done)
     results = tune.Tuner(
@@ -70,8 +72,12 @@ def run_grid(plan: Plan, console: Console) -> GridOutcome:
     return GridOutcome(progress.done - done, failures)
 
 
-def _in(cell: Any, row: Row) -> bool:
-    return cell.task == row.task and cell.seed == row.seed
+def _hashes(plan: Plan, row: Row) -> dict[int, str]:
+    return {
+        cell.budget: hash_
+        for cell, hash_ in plan.cells.items()
+        if cell.task == row.task and cell.seed == row.seed
+    }
 
 
 def _reason(error: BaseException) -> str:
@@ -88,6 +94,10 @@ class _Progress(tune.Callback):
         self.done = self._first = done
         self._started = time.monotonic()
 
+    def __getstate__(self):
+        # Tune keeps a copy of its callbacks for Tuner.restore, which is not used here.
+        return {**self.__dict__, "console": None}
+
     def on_trial_result(self, iteration, trials, trial, result, **info):
         if "budget" not in result:
             return
@@ -99,4 +109,5 @@ class _Progress(tune.Callback):
             f"seed {result['seed']}  score {result['score']:.3f}  "
             f"{result['seconds']:5.1f} s   about {left} left",
             highlight=False,
+            soft_wrap=True,
         )

@@ -13,6 +13,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from taskeff.config import ClusterConfig, RunConfig
 from taskeff.curves.cells import Row, measure
+from taskeff.errors import ClusterError, TaskeffError
 from taskeff.store import Store
 
 
@@ -50,7 +51,9 @@ def run_row(
             callbacks=[TuneReportCallback()],
         ),
     )
-    trainer.fit()
+    result = trainer.fit()
+    if result.metrics and "error" in result.metrics:
+        raise ClusterError(result.metrics["error"])
 
 
 def scaling(cluster: ClusterConfig) -> train.ScalingConfig:
@@ -70,15 +73,19 @@ def _train_loop(loop: dict[str, Any]) -> None:
 
     config: RunConfig = loop["config"]
     torch.set_num_threads(config.cluster.threads_per_worker)
-    measure(
-        loop["row"],
-        ray.get(loop["task"]),
-        config,
-        loop["store"],
-        loop["hashes"],
-        on_result=_report,
-        device=None if config.cluster.gpus_per_worker else "cpu",
-    )
+    try:
+        measure(
+            loop["row"],
+            ray.get(loop["task"]),
+            config,
+            loop["store"],
+            loop["hashes"],
+            on_result=_report,
+            device=None if config.cluster.gpus_per_worker else "cpu",
+        )
+    except TaskeffError as error:
+        # What the user must mend fails again however often it is tried: end the row, say why.
+        train.report({"error": str(error)})
 
 
 def _report(result: dict[str, Any]) -> None:

@@ -1,0 +1,118 @@
+"""One labelled task's CoS-Low and its controls: confidence, selection, gradients, statistic."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from transformers import PreTrainedModel
+
+from taskeff.config import RunConfig
+from taskeff.coslow.confidence import score_confidence
+from taskeff.coslow.gradients import Gram, LoRA, gradient_gram
+from taskeff.coslow.select import select
+from taskeff.coslow.statistic import coslow
+from taskeff.store import Store, digest
+from taskeff.tasks.prompts import Prompter
+from taskeff.tasks.task import Example, Task
+
+SCHEMA = 1
+
+
+def signal_hash(config: RunConfig, data_hash: str, identity: Mapping[str, Any]) -> str:
+    """A digest of everything that decides a task's CoS-Low but the hardware."""
+    settings = config.coslow.model_dump(exclude={"max_tokens_per_pack"})
+    return digest(
+        {
+            "schema": SCHEMA,
+            "data": data_hash,
+            "model": dict(identity),
+            "dtype": config.model.dtype,
+            "coslow": settings,
+            "tasks_seed": config.tasks.seed,
+        }
+    )
+
+
+def signal_folder(store: Store, task: str, hash_: str) -> Store:
+    """Where a task's CoS-Low artefacts lie."""
+    return store.child("coslow", f"task={task}", hash_)
+
+
+def measure_signal(
+    model: PreTrainedModel, task: Task, prompter: Prompter, config: RunConfig, folder: Store
+) -> dict[str, Any]:
+    """Measure and publish one task's CoS-Low; `result.json` is written last.
+
+    The random-example control takes as many examples from the whole pool; it costs a second Gram
+    matrix and tells whether low confidence is what matters.
+    """
+    settings = config.coslow
+    pool = task.pool(settings.pool_cap, settings.seed)
+    confidences = score_confidence(
+        model,
+        [prompter.prompt_ids(example.text) for example in pool],
+        stop_ids=prompter.stop_ids(),
+        max_new_tokens=min(settings.max_new_tokens, task.spec.max_new_tokens),
+        metric=settings.confidence_metric,
+        max_tokens=settings.max_tokens_per_pack,
+    )
+    values = [confidence.value for confidence in confidences]
+    selection = select(
+        values, n=settings.n_examples, quantile=settings.quantile, seed=settings.seed
+    )
+    rng = random.Random(f"{settings.seed}:{task.name}:random")
+    control = rng.sample(range(len(pool)), settings.n_examples)
+    low = _gram(model, [pool[i] for i in selection.indices], task, prompter, config)
+    random_gram = _gram(model, [pool[i] for i in control], task, prompter, config)
+    statistic, random_statistic = coslow(low.cosines), coslow(random_gram.cosines)
+    known = [value for value in values if value is not None]
+    result = {
+        "task": task.name,
+        "cos_low": statistic.median,
+        "cos_low_low": statistic.interval[0],
+        "cos_low_high": statistic.interval[1],
+        "mean_cosine": statistic.mean,
+        "random_cosine": random_statistic.median,
+        "mean_confidence": float(np.mean(known)),
+        "gradient_norm": float(np.mean(np.sqrt(np.diag(low.matrix)))),
+        "n_pool": len(pool),
+        "n_examples": len(selection.indices),
+        "n_labels": len(task.spec.doc_to_choice or ()) or None,
+        "seed": settings.seed,
+    }
+    folder.write_table(
+        pa.table({"id": [e.id for e in pool], "confidence": pa.array(values, pa.float64())}),
+        "confidence.parquet",
+    )
+    folder.write_json(
+        {"low": [pool[i].id for i in selection.indices], "random": [pool[i].id for i in control]},
+        "selection.json",
+    )
+    folder.write_table(_cosines(low), "cosines.parquet")
+    folder.write_json(result, "result.json")
+    return result
+
+
+def _gram(
+    model: PreTrainedModel,
+    chosen: list[Example],
+    task: Task,
+    prompter: Prompter,
+    config: RunConfig,
+) -> Gram:
+    labels = {example.id: example for example in task.train}
+    examples = [
+        prompter.encode_example(labels[example.id], end_of_turn=False) for example in chosen
+    ]
+    settings = config.coslow
+    return gradient_gram(
+        model, examples, projection=LoRA(settings.rank, settings.alpha, settings.seed)
+    )
+
+
+def _cosines(gram: Gram) -> pa.Table:
+    return pa.table({str(index): column for index, column in enumerate(gram.cosines.T)})

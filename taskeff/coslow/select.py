@@ -1,0 +1,70 @@
+"""Confidences -> the examples to label: a seeded draw from the least confident."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from taskeff.errors import DataError
+
+Strategy = Literal["low", "lowest", "random"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which pool rows to label.
+
+    Attributes:
+        indices: rows of the pool, rising.
+        candidates: how many rows the draw was from.
+        quantile: the share of the pool that makes; wider than asked for in a small pool.
+    """
+
+    indices: tuple[int, ...]
+    candidates: int
+    quantile: float
+    seed: int
+    strategy: Strategy
+
+
+def select(
+    confidences: Sequence[float | None],
+    *,
+    n: int = 32,
+    quantile: float = 0.1,
+    seed: int = 0,
+    strategy: Strategy = "low",
+) -> Selection:
+    """Draw `n` rows to label (arXiv 2512.24991: 32 at random from the lowest decile).
+
+    Args:
+        confidences: one per pool row; None (no answer) is never drawn.
+        strategy: `low` draws from the lowest `quantile`, `lowest` takes the n lowest, `random`
+            draws from the whole pool (the published control).
+
+    Raises:
+        DataError: a confidence is not a number, or fewer than `n` rows have one.
+    """
+    for index, value in enumerate(confidences):
+        if value is not None and not math.isfinite(value):
+            raise DataError(f"pool row {index}: confidence {value}; score the row again")
+    known = [index for index, value in enumerate(confidences) if value is not None]
+    if len(known) < n:
+        raise DataError(
+            f"the pool has {len(known)} rows with a confidence, fewer than the {n} to label; "
+            "add rows"
+        )
+    ordered = sorted(known, key=lambda index: (confidences[index] or 0.0, index))
+    size = {"low": max(n, round(quantile * len(known))), "lowest": n, "random": len(known)}
+    candidates = ordered[: size[strategy]]
+    drawn = random.Random(f"{seed}:select").sample(candidates, n)
+    return Selection(
+        indices=tuple(sorted(drawn)),
+        candidates=len(candidates),
+        quantile=len(candidates) / len(known),
+        seed=seed,
+        strategy=strategy,
+    )

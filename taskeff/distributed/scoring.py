@@ -1,0 +1,106 @@
+"""Ray Data: CoS-Low of many tasks over a pool of actors that load the model once."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import ray
+import ray.data
+from rich.console import Console
+
+from taskeff.coslow.measure import measure_signal, signal_folder, signal_hash
+from taskeff.curves.plan import Plan
+from taskeff.errors import ClusterError, TaskeffError
+
+
+def measure_signals(plan: Plan, console: Console) -> dict[str, dict[str, Any]]:
+    """Every task's CoS-Low, measured where it is not published yet.
+
+    Raises:
+        ClusterError: some tasks failed, with the reasons; what the others gave is kept.
+    """
+    hashes = {
+        name: signal_hash(plan.config, task.data_hash, plan.identity)
+        for name, task in plan.tasks.items()
+    }
+    found = {
+        name: folder.read_json("result.json")
+        for name, hash_ in hashes.items()
+        if (folder := signal_folder(plan.store, name, hash_)).exists("result.json")
+    }
+    missing = [name for name in plan.tasks if name not in found]
+    if not missing:
+        console.print(f"CoS-Low: all {len(found)} tasks are measured already")
+        return {name: found[name] for name in plan.tasks}
+    console.print(f"CoS-Low: {len(missing)} of {len(plan.tasks)} tasks to measure")
+    cluster = plan.config.cluster
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    rows = [{"task": name, "hash": hashes[name]} for name in missing]
+    tasks = ray.put({name: plan.tasks[name] for name in missing})
+    actors = min(cluster.scoring_actors, len(missing))
+    stream = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        SignalScorer,
+        fn_constructor_args=(plan.config, plan.store, tasks),
+        compute=ray.data.ActorPoolStrategy(min_size=actors, max_size=actors),
+        # Two whole-CPU actors on two CPUs would starve the read tasks.
+        num_cpus=cluster.cpus_per_worker / 2,
+        num_gpus=cluster.gpus_per_worker or None,
+    )
+    failures = _collect(stream, found, len(missing), console)
+    if failures:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(failures.items()))
+        raise ClusterError(f"CoS-Low failed for {len(failures)} tasks: {reasons}")
+    return {name: found[name] for name in plan.tasks}
+
+
+def _collect(
+    stream: ray.data.Dataset, found: dict[str, dict[str, Any]], total: int, console: Console
+) -> dict[str, str]:
+    started = time.monotonic()
+    failures: dict[str, str] = {}
+    for done, row in enumerate(stream.iter_rows(), 1):
+        name, result = row["task"], row["result"]
+        if row["error"]:
+            failures[name] = row["error"]
+            console.print(f"[red]CoS-Low of {name} failed:[/red] {row['error']}")
+            continue
+        found[name] = result
+        left = (time.monotonic() - started) / done * (total - done)
+        console.print(
+            f"  [{done:>3}/{total}] {name:<24} CoS-Low {result['cos_low']:+.3f}  "
+            f"random {result['random_cosine']:+.3f}  confidence {result['mean_confidence']:.3f}  "
+            f"about {time.strftime('%M:%S', time.gmtime(left))} left",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return failures
+
+
+class SignalScorer:
+    """An actor that holds the model and measures one task per row."""
+
+    def __init__(self, config, store, tasks):
+        import torch
+
+        from taskeff.models import load_model, load_tokenizer
+
+        torch.set_num_threads(config.cluster.threads_per_worker)
+        self.config, self.store = config, store
+        self.tasks = ray.get(tasks) if isinstance(tasks, ray.ObjectRef) else tasks
+        self.tokenizer = load_tokenizer(config.model)
+        self.model = load_model(config.model, None if config.cluster.gpus_per_worker else "cpu")
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        from taskeff.tasks.prompts import Prompter
+
+        task = self.tasks[row["task"]]
+        folder = signal_folder(self.store, task.name, row["hash"])
+        prompter = Prompter(self.tokenizer, task.spec.description)
+        try:
+            result = measure_signal(self.model, task, prompter, self.config, folder)
+        except TaskeffError as error:
+            # One task's bad rows must not drop the others' block.
+            return {"task": task.name, "result": None, "error": str(error)}
+        return {"task": task.name, "result": result, "error": ""}
