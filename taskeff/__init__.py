@@ -1,1 +1,47 @@
-"""x"""
+"""How many labelled examples will this task need? Answered before any fine-tune.
+
+The public API, loaded on first use: importing taskeff brings in neither torch nor ray.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from taskeff.config import CosLowConfig, ModelConfig, RunConfig, load_config
+    from taskeff.coslow.workflow import score, select
+    from taskeff.distributed.driver import calibrate
+    from taskeff.errors import TaskeffError
+    from taskeff.estimate.budget import Estimate, predict
+    from taskeff.estimate.calibration import Calibration
+
+__all__ = [
+    "Calibration",
+    "CosLowConfig",
+    "Estimate",
+    "ModelConfig",
+    "RunConfig",
+    "TaskeffError",
+    "calibrate",
+    "load_config",
+    "predict",
+    "score",
+    "select",
+]
+
+_HOMES = {
+    "taskeff.config": ("CosLowConfig", "ModelConfig", "RunConfig", "load_config"),
+    "taskeff.coslow.workflow": ("score", "select"),
+    "taskeff.distributed.driver": ("calibrate",),
+    "taskeff.errors": ("TaskeffError",),
+    "taskeff.estimate.budget": ("Estimate", "predict"),
+    "taskeff.estimate.calibration": ("Calibration",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module 'taskeff' has no attribute {name!r}")

@@ -137,6 +137,130 @@ def evaluate(
 
 
 @app.command()
+def select(
+    model: Annotated[str, typer.Option(help="A Hugging Face id or folder.")],
+    task: Annotated[str, typer.Option(help="A bundled task's name or a task file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the files to label.")],
+    n: Annotated[int, typer.Option(help="Examples to label.")] = 32,
+    quantile: Annotated[float, typer.Option(help="Share of the pool drawn from.")] = 0.1,
+    strategy: Annotated[str, typer.Option(help="low, lowest or random.")] = "low",
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    pool_cap: Annotated[int | None, typer.Option(help="Score at most so many rows.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+) -> None:
+    """Choose which examples of an unlabelled pool to label."""
+    from pydantic import ValidationError
+
+    from taskeff.config import CosLowConfig
+    from taskeff.coslow.workflow import select as choose
+    from taskeff.errors import ConfigError
+    from taskeff.models import model_config
+
+    if strategy not in ("low", "lowest", "random"):
+        raise ConfigError(f"--strategy {strategy!r}: use low, lowest or random")
+    try:
+        settings = CosLowConfig(n_examples=n, quantile=quantile, seed=seed, pool_cap=pool_cap)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{first['loc'][0]}: {first['msg']}") from None
+    rows = choose(model_config(model, dtype), task, out, settings, strategy=strategy)
+    print(f"fill `label` in the {len(rows)} lines of {out / 'to_annotate.jsonl'}, then:")
+    print(f"  taskeff score --model {model} --out {out}")
+
+
+@app.command()
+def score(
+    model: Annotated[str, typer.Option(help="The model that `select` used.")],
+    out: Annotated[Path, typer.Option(help="The folder that `select` wrote.")],
+    labels: Annotated[Path | None, typer.Option(help="The labelled file, if elsewhere.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    as_json: AsJson = False,
+) -> None:
+    """CoS-Low of the labelled examples."""
+    from taskeff.coslow.workflow import score as measure
+    from taskeff.models import model_config
+
+    _print(measure(model_config(model, dtype), out, labels), as_json)
+
+
+@app.command()
+def predict(
+    family: Annotated[str, typer.Option(help="A family's name, folder or calibration.json.")],
+    cos_low: Annotated[float | None, typer.Option(help="CoS-Low as a bare number.")] = None,
+    scored: Annotated[Path | None, typer.Option(help="coslow.json of `taskeff score`.")] = None,
+    target: Annotated[float, typer.Option(help="Share of zero-shot to ceiling.")] = 0.9,
+    target_score: Annotated[float | None, typer.Option(help="The target as a score.")] = None,
+    zero_shot: Annotated[float | None, typer.Option(help="With --target-score.")] = None,
+    ceiling: Annotated[float, typer.Option(help="With --target-score.")] = 1.0,
+    curve: Annotated[str | None, typer.Option(help="power or beta; default: the family's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Labels needed for a target, from a family's calibration and a task's CoS-Low."""
+    from taskeff.errors import ConfigError
+    from taskeff.estimate.budget import predict as estimate
+    from taskeff.estimate.budget import target_share
+    from taskeff.estimate.calibration import Calibration
+
+    if (cos_low is None) == (scored is None):
+        raise ConfigError("give either --cos-low NUMBER or --scored coslow.json")
+    measured = None
+    if scored is not None:
+        from taskeff.store import Store
+
+        record = Store(str(scored.parent)).read_json(scored.name)
+        cos_low, measured = record["cos_low"], record["fingerprint"]
+    if target_score is not None:
+        if zero_shot is None:
+            raise ConfigError("--target-score needs --zero-shot, the score before any fine-tune")
+        target = target_share(target_score, zero_shot=zero_shot, ceiling=ceiling)
+    if curve not in (None, "power", "beta"):
+        raise ConfigError(f"--curve {curve!r}: use power or beta")
+    found = estimate(
+        Calibration.load(family), cos_low or 0.0, target=target, curve=curve, fingerprint=measured
+    ).to_dict()
+    if target_score is not None:
+        found["target_score"] = target_score
+    if as_json:
+        _print(found, True)
+        return
+    _say(found)
+
+
+def _say(found: dict[str, Any]) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    share = f"{100 * found['target']:.3g} % of the way from zero-shot to the ceiling"
+    if found["reachable"]:
+        console.print(f"about {found['labels_needed']} labels reach {share}")
+    else:
+        console.print(f"{share} is not reachable within the cap of {found['cap']} labels")
+    if found["interval"]:
+        low, high = found["interval"]
+        upper = "beyond the cap" if high is None else f"{high:.0f}"
+        console.print(f"{100 * found['level']:.0f} % interval: {low:.0f} to {upper}")
+    else:
+        console.print(f"no interval: {found['interval_reason']}")
+    console.print(f"data efficiency (AUC) {found['auc']:.3f}, curve {found['curve']}")
+    for warning in found["warnings"]:
+        console.print(f"[yellow]warning:[/] {warning}")
+
+
+@curves_app.command("import")
+def import_curves(
+    folder: Annotated[Path, typer.Argument(help="Folder of {task}.json result files.")],
+    output: Annotated[Path, typer.Option(help="Where to write the areas (JSON).")],
+    ceilings: Annotated[Path | None, typer.Option(help="JSON of human scores per task.")] = None,
+    cap: Annotated[int, typer.Option(help="The largest budget considered.")] = 5000,
+) -> None:
+    """Areas of curves in the published results layout, by the published arithmetic."""
+    from taskeff.curves.published import import_results
+    from taskeff.store import Store
+
+    found = import_results(folder, ceilings, cap=cap)
+    Store(str(output.parent)).write_json(found, output.name)
+    print(f"{len(found['tasks'])} tasks written to {output}")
+
+
+@app.command()
 def report(config: ConfigPath, overrides: Overrides = None) -> None:
     """Write the page again from the run's artefacts."""
     from taskeff.report.collect import write_report

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from taskeff.errors import ModelError
+from taskeff.tasks.prompts import template_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -65,7 +66,8 @@ def load_model(config: ModelConfig, device: str | None = None) -> PreTrainedMode
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(_why(config, "model", error)) from error
     log.info("loaded %s (%s, %s, %s)", config.path, config.dtype, attention, device)
-    return model.to(device).eval()
+    model.to(torch.device(device))
+    return model.eval()
 
 
 def model_config(path: str, dtype: str = "float32") -> ModelConfig:
@@ -107,6 +109,13 @@ def model_identity(config: ModelConfig) -> dict[str, str | None]:
                 while block := file.read(1 << 22):
                     sha.update(block)
     return {"model": config.name, "revision": f"sha256:{sha.hexdigest()[:16]}"}
+
+
+def family_identity(
+    config: ModelConfig, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, str | None]:
+    """Model, revision and chat template: what a family's measurements belong to."""
+    return {**model_identity(config), "chat_template": template_hash(tokenizer)}
 
 
 def _why(config: ModelConfig, what: str, error: Exception) -> str:

@@ -11,7 +11,7 @@ Shapes: B rows, T tokens, L answer tokens, n examples, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -49,10 +49,11 @@ class PackedBatch:
     def to(self, device: torch.device | str) -> PackedBatch:
         """The same batch on `device`."""
         moved = {
-            name: value.to(device) if isinstance(value, Tensor) else value
+            name: value.to(device)
             for name, value in self.__dict__.items()
+            if isinstance(value, Tensor)
         }
-        return PackedBatch(**moved)
+        return replace(self, **moved)
 
 
 def as_example(example: TokenizedExample | Mapping[str, Sequence[int]]) -> TokenizedExample:
@@ -68,7 +69,7 @@ def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
     """Tokens common to the start of every prompt, leaving each at least one token of its own."""
     if not prompts:
         return 0
-    first, last = min(prompts), max(prompts)
+    first, last = min(map(tuple, prompts)), max(map(tuple, prompts))
     limit = min(len(prompt) for prompt in prompts) - 1
     length = 0
     while length < limit and first[length] == last[length]:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedModel
 
-from taskeff.config import RunConfig
+from taskeff.config import CosLowConfig, RunConfig
 from taskeff.coslow.confidence import score_confidence
 from taskeff.coslow.gradients import Gram, LoRA, gradient_gram
 from taskeff.coslow.select import select
@@ -35,6 +35,22 @@ def signal_hash(config: RunConfig, data_hash: str, identity: Mapping[str, Any]) 
             "tasks_seed": config.tasks.seed,
         }
     )
+
+
+def fingerprint(identity: Mapping[str, Any], dtype: str, settings: CosLowConfig) -> dict[str, Any]:
+    """What CoS-Low is measured with; a new task's must agree with its family's."""
+    return {
+        "model": identity["model"],
+        "revision": identity["revision"],
+        "template_hash": identity["chat_template"],
+        "lora_rank": settings.rank,
+        "lora_alpha": settings.alpha,
+        "lora_seed": settings.seed,
+        "n_examples": settings.n_examples,
+        "quantile": settings.quantile,
+        "confidence_metric": settings.confidence_metric,
+        "dtype": dtype,
+    }
 
 
 def signal_folder(store: Store, task: str, hash_: str) -> Store:

@@ -14,9 +14,8 @@ from typing import Any
 from taskeff.config import RunConfig
 from taskeff.curves.cells import Cell, Row, cell_hash, read_result
 from taskeff.errors import ConfigError, DataError
-from taskeff.models import load_tokenizer, model_identity
+from taskeff.models import family_identity, load_tokenizer
 from taskeff.store import Store
-from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.task import Task, load_specs, load_task
 
 MIN_CALIBRATION_TASKS = 2
@@ -104,10 +103,7 @@ def make_plan(
     tasks = {spec.task: load_task(spec, config.tasks.seed) for spec in specs}
     for task in tasks.values():
         _check_task(task, config)
-    identity = {
-        **model_identity(config.model),
-        "chat_template": Prompter(tokenizer, "").template_hash,
-    }
+    identity = family_identity(config.model, tokenizer)
     return Plan(config, store, tasks, identity)
 
 

@@ -13,6 +13,7 @@ import yaml
 from rich.console import Console
 
 from taskeff.config import RunConfig
+from taskeff.coslow.measure import fingerprint
 from taskeff.curves.cells import versions
 from taskeff.curves.plan import MIN_CALIBRATION_TASKS, Plan, make_plan
 from taskeff.distributed.grid import run_grid
@@ -97,7 +98,7 @@ def _fit(plan: Plan, signals: Mapping[str, Mapping[str, Any]]) -> Calibration:
         shape=config.curve.kind,
         fit=config.curve.fit,
         family=config.model.name,
-        fingerprint=fingerprint(plan),
+        fingerprint=fingerprint(plan.identity, config.model.dtype, config.coslow),
     )
     calibration = fit_run({name: curves[name] for name in plan.calibration}, signals, settings)
     calibration.save(store)
@@ -105,23 +106,6 @@ def _fit(plan: Plan, signals: Mapping[str, Mapping[str, Any]]) -> Calibration:
     estimates = estimate_rows(calibration, held_out, signals)
     store.write_table(pa.Table.from_pylist(estimates), "estimates.parquet")
     return calibration
-
-
-def fingerprint(plan: Plan) -> dict[str, Any]:
-    """What CoS-Low was measured with; a new task's must agree with it."""
-    coslow = plan.config.coslow
-    return {
-        "model": plan.identity["model"],
-        "revision": plan.identity["revision"],
-        "template_hash": plan.identity["chat_template"],
-        "lora_rank": coslow.rank,
-        "lora_alpha": coslow.alpha,
-        "lora_seed": coslow.seed,
-        "n_examples": coslow.n_examples,
-        "quantile": coslow.quantile,
-        "confidence_metric": coslow.confidence_metric,
-        "dtype": plan.config.model.dtype,
-    }
 
 
 def _ceiling(config: RunConfig) -> float | None:

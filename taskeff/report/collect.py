@@ -1,4 +1,4 @@
-"""A run's artefacts -> the page's input. Reads files only, so the page can be made again anywhere."""
+"""A run's artefacts -> the page's input. Reads files only: the page can be made anywhere."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def collect(store: Store) -> ReportData:
     estimates = store.read_table("estimates.parquet").to_pylist()
     curves = task_curves(rows, cap=calibration.cap, ceiling=run["ceiling"])
     loo = record["loo"]
-    interval = Interval(*loo["r_interval"], 0.95) if loo.get("r_interval") else None
+    limits = loo.get("r_interval")
+    interval = Interval(limits[0], limits[1], 0.95) if limits else None
     return ReportData(
         calibration=CalibrationTable.from_dict(record),
         signal=Correlation("cos_low", loo["r"], interval, loo["mae"]),

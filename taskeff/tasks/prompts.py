@@ -25,6 +25,12 @@ class TokenizedExample:
     id: str = ""
 
 
+def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A digest of the chat template's text; `"plain"` where there is none."""
+    template = getattr(tokenizer, "chat_template", None)
+    return digest(template) if template else "plain"
+
+
 class Prompter:
     """Renders examples of one task with one tokenizer's own chat template.
 
@@ -98,7 +104,7 @@ class Prompter:
 
     def stop_ids(self) -> tuple[int, ...]:
         """Token ids that end an answer: the tokenizer's EOS and the template's end of turn."""
-        ids = [] if self.tokenizer.eos_token_id is None else [int(self.tokenizer.eos_token_id)]
+        ids = [] if self.tokenizer.eos_token_id is None else [self._eos()]
         rendered = self._render("x", "y")
         ids += self._end_of_turn(rendered[: rendered.rindex("y") + 1], rendered)
         return tuple(dict.fromkeys(ids))
@@ -128,9 +134,10 @@ class Prompter:
             messages = [{"role": "user", "content": f"{self.description}\n\n{text}"}]
         if target is not None:
             messages.append({"role": "assistant", "content": target})
-        return self.tokenizer.apply_chat_template(
+        rendered = self.tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=target is None
         )
+        return str(rendered)
 
     def _accepts_system_role(self) -> bool:
         import jinja2

@@ -200,6 +200,35 @@ def load_task(spec: TaskSpec, seed: int) -> Task:
     return Task(spec, tuple(train), tuple(validation), tuple(test))
 
 
+def load_pool(spec: TaskSpec, seed: int) -> list[Example]:
+    """The training split as an unlabelled pool: only `doc_to_text` is rendered.
+
+    Raises:
+        DataError: naming the task, the row and the field.
+    """
+    try:
+        rows = _rows(spec, seed)[spec.training_split]
+        examples = [
+            Example(f"{spec.training_split}-{index}", _text(spec, row, f"row {index}"))
+            for index, row in enumerate(rows)
+        ]
+    except TaskeffError as error:
+        raise DataError(f"task {spec.task!r}: {error}") from None
+    if not examples:
+        raise DataError(f"task {spec.task!r}: the pool is empty; add rows")
+    return _distinct(examples, set())
+
+
+def _text(spec: TaskSpec, row: Mapping[str, Any], where: str) -> str:
+    try:
+        text = render(spec.doc_to_text, row, field="doc_to_text")
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+    if not text:
+        raise DataError(f"{where}: doc_to_text renders an empty prompt; fill the row or drop it")
+    return text
+
+
 def render(template: str, row: Mapping[str, Any], *, field: str) -> str:
     """A Jinja2 template over one row's columns, sandboxed.
 
@@ -223,15 +252,11 @@ def _render_split(spec: TaskSpec, split: str, rows: Iterable[Mapping[str, Any]])
     examples: list[Example] = []
     for index, row in enumerate(rows):
         where = f"{split} row {index}"
+        text = _text(spec, row, where)
         try:
-            text = render(spec.doc_to_text, row, field="doc_to_text")
             target = render(spec.doc_to_target, row, field="doc_to_target")
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
-        if not text:
-            raise DataError(
-                f"{where}: doc_to_text renders an empty prompt; fill the row or drop it"
-            )
         if not target:
             raise DataError(f"{where}: doc_to_target renders an empty answer; label the row")
         if spec.doc_to_choice is not None and target not in spec.doc_to_choice:
