@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from taskeff.coslow.gram import FullGram, Gram, ProjectedGram
-from taskeff.coslow.layer_major import backward_by_layer
-from taskeff.coslow.linears import LoRA, Target, find_targets, prunable, ragged_linears
-from taskeff.coslow.ragged import Ragged, lay_out, ragged_attention
+from taskeff.coslow.linears import LoRA, Target, find_targets, prunable
+from taskeff.coslow.passes import Work, backward_by_layer, backward_whole
+from taskeff.coslow.ragged import Ragged, lay_out
 from taskeff.errors import ConfigError, DataError
 from taskeff.packing import MIN_SHARED, shared_prefix
 from taskeff.tasks.prompts import TokenizedExample
@@ -71,58 +69,140 @@ def gradient_gram(
     given = _check(model, examples)
     blocks = find_targets(model, targets)
     layouts = _micro_batches(model, given, max_tokens, share_prefix)
-    if projection is None:
-        chosen: Schedule = "layer-major" if len(layouts) > 1 else "stored"
-        gram: ProjectedGram | FullGram = FullGram(len(given))
-    else:
-        chosen = _choose(schedule, model, blocks, projection, layouts, memory)
+    chosen = _choose(schedule, model, blocks, projection, layouts, memory)
+    gram: ProjectedGram | FullGram = FullGram(len(given))
+    if projection is not None:
         store = torch.bfloat16 if chosen == "stored-bf16" else torch.float32
         gram = ProjectedGram(len(given), store)
     scale = FP16_LOSS_SCALE if model.dtype == torch.float16 else 1.0
     losses = np.full(len(given), np.nan)
     with _frozen(model):
         pruned = prunable(model, blocks[-1], _probe(model)) if prune else frozenset()
-        if chosen == "layer-major":
-            found = backward_by_layer(model, blocks, layouts, pruned, projection, gram, scale)
-        else:
-            found = _backward_all(model, blocks, layouts, pruned, projection, gram, scale)
-        for layout, values in zip(layouts, found, strict=True):
+        work = Work(model, blocks, layouts, pruned, projection, gram, scale)
+        run = backward_by_layer if chosen == "layer-major" else backward_whole
+        for layout, values in zip(layouts, run(work), strict=True):
             losses[list(layout.members)] = values.double().cpu().numpy()
     factor = (1.0 if projection is None else projection.scale**2) / scale**2
     return Gram(factor * gram.total.numpy(), losses, tuple(example.id for example in given))
 
 
-def example_losses(logits: Tensor, layout: Ragged) -> Tensor:
-    """(L, V) logits of the answer rows -> (n,) fp32 mean loss of each example."""
-    losses = cross_entropy(logits.float(), layout.targets, reduction="none")
-    counts = torch.tensor(layout.answers, device=losses.device)
-    totals = losses.new_zeros(len(counts)).index_add(0, layout.owner, losses)
-    return totals / counts
+def _check(
+    model: PreTrainedModel, examples: Sequence[TokenizedExample | Mapping[str, Sequence[int]]]
+) -> list[TokenizedExample]:
+    if not examples:
+        raise DataError("there are no examples to take gradients of; label some first")
+    config = model.config.get_text_config(decoder=True)
+    window = getattr(config, "max_position_embeddings", None)
+    return [_one(index, example, config, window) for index, example in enumerate(examples)]
 
 
-def _backward_all(
+def _one(index: int, example, config, window: int | None) -> TokenizedExample:
+    if isinstance(example, Mapping):
+        for key in ("prompt_ids", "answer_ids"):
+            if key not in example:
+                raise DataError(f"example {index} has no {key!r}")
+        name = str(example.get("id", index))
+        example = TokenizedExample(tuple(example["prompt_ids"]), tuple(example["answer_ids"]), name)
+    name = repr(example.id) if example.id else str(index)
+    if not example.prompt_ids:
+        raise DataError(f"example {name}: the prompt has no tokens")
+    if not example.answer_ids:
+        raise DataError(f"example {name}: the label has no tokens; correct the label")
+    tokens = example.prompt_ids + example.answer_ids
+    if min(tokens) < 0 or max(tokens) >= config.vocab_size:
+        raise DataError(
+            f"example {name}: token {max(tokens)} is outside the model's vocabulary of "
+            f"{config.vocab_size}; tokenise with the model's own tokenizer"
+        )
+    if window is not None and len(tokens) - 1 > window:
+        raise DataError(
+            f"example {name}: {len(tokens)} tokens exceed the model's window of {window}; "
+            "shorten the text"
+        )
+    return example
+
+
+def _micro_batches(
+    model: PreTrainedModel,
+    examples: Sequence[TokenizedExample],
+    max_tokens: int,
+    share_prefix: bool,
+) -> list[Ragged]:
+    """Examples of similar length together, at most `max_tokens` rows each."""
+    common = shared_prefix([example.prompt_ids for example in examples]) if share_prefix else 0
+    n_prefix = common if common >= MIN_SHARED and len(examples) > 1 else 0
+    device = next(model.parameters()).device
+    sizes = [len(e.prompt_ids) + len(e.answer_ids) - 1 for e in examples]
+    order = sorted(range(len(examples)), key=lambda i: (sizes[i], len(examples[i].answer_ids)))
+    batches: list[list[int]] = [[]]
+    used = 0
+    for i in order:
+        if batches[-1] and used + sizes[i] > max_tokens:
+            batches.append([])
+            used = 0
+        batches[-1].append(i)
+        used += sizes[i]
+    return [lay_out(examples, members, n_prefix, device) for members in batches]
+
+
+def _choose(
+    schedule: Schedule,
     model: PreTrainedModel,
     blocks: Sequence[Sequence[Target]],
-    layouts: Sequence[Ragged],
-    pruned: frozenset[str],
     projection: LoRA | None,
-    gram: ProjectedGram | FullGram,
-    scale: float,
-) -> Iterator[Tensor]:
-    """Whole forward and backward passes, one micro-batch after the other; yields their losses."""
-    flat = [target for block in blocks for target in block]
-    drawn = _draw(projection, flat)
-    last = attention_of_last_block(model) if pruned else frozenset()
-    for layout in layouts:
-        with ExitStack() as stack, torch.enable_grad():
-            stack.enter_context(ragged_attention(model, layout, last=last))
-            stack.enter_context(ragged_linears(flat, layout, pruned, drawn, gram.recorder(layout)))
-            logits = model(
-                input_ids=layout.input_ids,
-                position_ids=layout.position_ids,
-                use_cache=False,
-                logits_to_keep=layout.loss_rows,
-            ).logits[0]
-            losses = example_losses(logits, layout)
-            (losses.sum() * scale).backward()
-        yield losses.detach()
+    layouts: Sequence[Ragged],
+    memory: int | None,
+) -> Schedule:
+    if schedule not in ("auto", "stored", "stored-bf16", "layer-major"):
+        raise ConfigError(
+            f"gradient schedule {schedule!r}: use auto, stored, stored-bf16 or layer-major"
+        )
+    if schedule != "auto":
+        return schedule
+    if projection is None:
+        return "stored" if len(layouts) == 1 else "layer-major"
+    n = sum(len(layout.members) for layout in layouts)
+    rows = max(layout.input_ids.numel() for layout in layouts)
+    targets = [target for block in blocks for target in block]
+    # Autograd keeps some two values per input and output feature of every linear and row.
+    widths = sum(sum(target.weight.shape) for target in targets)
+    passes = 2 * rows * widths * model.dtype.itemsize
+    values = n * projection.rank * sum(t.weight.shape[0] for t in targets if t.recorded)
+    if len(layouts) == 1:  # every linear is contracted as soon as it is recorded
+        values //= len(blocks)
+    free = _free_bytes(next(model.parameters()).device) if memory is None else memory
+    if passes + 4 * values <= free:
+        return "stored"
+    return "stored-bf16" if passes + 2 * values <= free else "layer-major"
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Bytes to plan with: most of what is free on a GPU, half of what is free on the host."""
+    if device.type == "cuda":
+        return int(0.8 * torch.cuda.mem_get_info(device)[0])
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (ValueError, OSError, AttributeError):
+        return 4 << 30
+
+
+def _probe(model: PreTrainedModel) -> Ragged:
+    """Two tokens: enough to ask which linears the keys and values of the last block come from."""
+    device = next(model.parameters()).device
+    return lay_out([TokenizedExample((0, 0), (0,))], [0], 0, device)
+
+
+@contextmanager
+def _frozen(model: PreTrainedModel) -> Iterator[None]:
+    """Evaluation mode, no weight gradients; put back as it was."""
+    training = model.training
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.eval()
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+        model.train(training)

@@ -1,0 +1,240 @@
+"""Which linear layers gradients are taken of, and how they run on ragged rows.
+
+Layers are found by structure: the linears of the decoder blocks, the longest list of modules of
+one class. While rows are shared or unused, a linear computes only those that matter and hands
+every example's own output gradient to whoever records it.
+
+Shapes: T rows, U unique rows, D in features, O out features, R LoRA rank.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from taskeff.coslow.ragged import Ragged, ragged_attention
+from taskeff.errors import ModelError
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """The random projection: A is drawn as peft draws it, seeded by (seed, module name)."""
+
+    rank: int = 64
+    alpha: int = 32
+    seed: int = 0
+
+    @property
+    def scale(self) -> float:
+        """What multiplies B A x in a LoRA layer."""
+        return self.alpha / self.rank
+
+    def matrix(self, target: Target) -> Tensor:
+        """(R, D) A of one linear: the same on any device, in any order and any schedule."""
+        seed = hashlib.sha256(f"{self.seed}:{target.name}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(seed[:8], "big") >> 1)
+        a = torch.empty(self.rank, target.weight.shape[1])
+        nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)
+        return a.to(target.weight.device, target.weight.dtype)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One linear. weight: (O, D). recorded: its gradient is wanted, not only its output."""
+
+    name: str
+    module: nn.Module
+    recorded: bool
+
+    @property
+    def bias(self) -> Tensor | None:
+        bias = self.module.bias
+        return bias if isinstance(bias, Tensor) else None
+
+    @property
+    def weight(self) -> Tensor:
+        weight = self.module.get_parameter("weight")
+        return weight.T if isinstance(self.module, Conv1D) else weight
+
+
+# Called in the backward pass with a target, (T, O) output gradients and (T, R) A x - or (T, D) x
+# where there is no projection.
+Record = Callable[[Target, Tensor, Tensor], None]
+
+
+def decoder_blocks(model: nn.Module) -> tuple[str, Sequence[nn.Module]]:
+    """Name and modules of the decoder's blocks.
+
+    Raises:
+        ModelError: the model has no list of equal blocks with linear layers.
+    """
+    lists = [
+        (name, list(module))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList)
+        and len({type(block) for block in module}) == 1
+        and any(_is_linear(child) for child in module[0].modules())
+    ]
+    if not lists:
+        raise ModelError(f"{type(model).__name__} has no list of decoder blocks with linear layers")
+    # The outermost list of most parameters: a mixture's experts lie inside a block.
+    return max(lists, key=lambda found: sum(p.numel() for b in found[1] for p in b.parameters()))
+
+
+def find_targets(model: nn.Module, names: Collection[str] | None = None) -> list[list[Target]]:
+    """The linears of each decoder block.
+
+    Args:
+        names: last parts of the names of those to record (`q_proj`, `down_proj`); None: all.
+
+    Raises:
+        ModelError: a name is found in no block, or a linear's weights are quantised.
+    """
+    prefix, blocks = decoder_blocks(model)
+    found = [
+        [
+            Target(f"{prefix}.{index}.{name}", module, names is None or _last(name) in names)
+            for name, module in block.named_modules()
+            if _is_linear(module)
+        ]
+        for index, block in enumerate(blocks)
+    ]
+    known = {_last(target.name) for block in found for target in block}
+    if missing := set(names or ()) - known:
+        raise ModelError(
+            f"no linear layer is called {', '.join(sorted(missing))}; "
+            f"this model has {', '.join(sorted(known))}"
+        )
+    for target in (target for block in found for target in block):
+        if not target.weight.is_floating_point() or target.weight.dim() != 2:
+            raise ModelError(f"{target.name} is quantised; load the model in bf16 or fp32")
+    return found
+
+
+def prunable(model: PreTrainedModel, last: Sequence[Target], layout: Ragged) -> frozenset[str]:
+    """The last block's linears that no key or value depends on: needed on answer rows only.
+
+    Found by asking autograd in one small forward pass, so that it holds for any architecture.
+    """
+    outputs: dict[str, Tensor] = {}
+    seen: list[Tensor] = []
+    inside = set(decoder_blocks(model)[1][-1].modules())
+
+    def watch(module: nn.Module, key: Tensor, value: Tensor) -> None:
+        if module in inside:
+            seen.extend((key, value))
+
+    def keep(name: str):
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            outputs[name] = output.requires_grad_() if output.is_leaf else output
+
+        return hook
+
+    with ExitStack() as stack, torch.enable_grad():
+        for target in last:
+            stack.callback(target.module.register_forward_hook(keep(target.name)).remove)
+        stack.enter_context(ragged_attention(model, layout, watch=watch))
+        model(input_ids=layout.input_ids, position_ids=layout.position_ids, use_cache=False)
+        total = torch.stack([states.float().sum() for states in seen]).sum()
+        names = list(outputs)
+        gradients = torch.autograd.grad(total, [outputs[n] for n in names], allow_unused=True)
+    return frozenset(name for name, grad in zip(names, gradients, strict=True) if grad is None)
+
+
+@contextmanager
+def ragged_linears(
+    targets: Sequence[Target],
+    layout: Ragged,
+    pruned: Collection[str],
+    projections: Mapping[str, Tensor] | None,
+    record: Record | None,
+) -> Iterator[None]:
+    """Let `targets` compute unique rows only (pruned ones: answer rows) and record gradients.
+
+    Args:
+        projections: A of each recorded linear; None records the input itself.
+        record: None runs without gradients.
+    """
+    # Weights are frozen, so something else has to make the outputs require a gradient.
+    anchor = torch.zeros((), device=layout.input_ids.device, requires_grad=record is not None)
+    try:
+        for target in targets:
+            run = _Run(target, layout, target.name in pruned, projections, record)
+            target.module.forward = _forward(run, anchor)
+        yield
+    finally:
+        for target in targets:
+            target.module.__dict__.pop("forward", None)
+
+
+@dataclass(frozen=True)
+class _Run:
+    target: Target
+    layout: Ragged
+    pruned: bool
+    projections: Mapping[str, Tensor] | None
+    record: Record | None
+
+    def take(self, rows: Tensor) -> Tensor:
+        """(T, ...) -> the rows that are computed."""
+        return rows[self.layout.loss_rows] if self.pruned else self.layout.compact(rows)
+
+    def give(self, rows: Tensor) -> Tensor:
+        """The computed rows -> (T, ...), zero where nobody looks."""
+        return self._place(rows) if self.pruned else self.layout.spread(rows)
+
+    def _place(self, rows: Tensor) -> Tensor:
+        out = rows.new_zeros(self.layout.input_ids.shape[1], rows.shape[1])
+        return out.index_copy_(0, self.layout.loss_rows, rows)
+
+    def back(self, delta: Tensor) -> Tensor:
+        """(T, O) output gradients -> (T, D) input gradients."""
+        if self.pruned:
+            return self._place(delta[self.layout.loss_rows] @ self.target.weight)
+        return delta @ self.target.weight
+
+
+def _forward(run: _Run, anchor: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda hidden: _Linear.apply(hidden, anchor, run)
+
+
+class _Linear(torch.autograd.Function):
+    """y = W x + b on the rows that matter; saves A x (or x) of those instead of x of all."""
+
+    @staticmethod
+    def forward(ctx, hidden: Tensor, anchor: Tensor, run: _Run) -> Tensor:  # type: ignore[override]
+        rows = run.take(hidden[0])
+        ctx.run = run
+        ctx.kept = None
+        if run.record is not None and run.target.recorded:
+            if run.projections is None:
+                ctx.kept = rows
+            else:
+                ctx.kept = rows @ run.projections[run.target.name].T
+        return run.give(linear(rows, run.target.weight, run.target.bias))[None]
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):  # type: ignore[override]
+        run: _Run = ctx.run
+        delta = gradient[0]
+        if ctx.kept is not None and run.record is not None:
+            run.record(run.target, delta, run.give(ctx.kept))
+            ctx.kept = None
+        return (run.back(delta)[None] if ctx.needs_input_grad[0] else None), None, None
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, (nn.Linear, Conv1D))
+
+
+def _last(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
