@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -48,15 +48,15 @@ class TasksConfig(_Section):
 class EarlyStopping(_Section):
     """Stop when the validation loss has not improved; the best weights are restored."""
 
-    every_steps: int = Field(4, ge=1)
-    patience: int = Field(10, ge=1)
+    every_steps: int = Field(default=4, ge=1)
+    patience: int = Field(default=10, ge=1)
 
 
 class LoRAConfig(_Section):
     """A low-rank adapter on every target linear."""
 
-    rank: int = Field(16, ge=1)
-    alpha: int = Field(32, ge=1)
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
 
 
 class TrainingConfig(_Section):
@@ -66,17 +66,17 @@ class TrainingConfig(_Section):
     seeds: tuple[int, ...] = (0,)
     method: Literal["full", "lora"] = "full"
     lora: LoRAConfig = LoRAConfig()
-    learning_rate: float = Field(1e-5, gt=0)
-    warmup_ratio: float = Field(0.1, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    epochs: float | None = Field(None, gt=0)
-    max_steps: int = Field(500, ge=1)
-    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(default=1e-5, gt=0)
+    warmup_ratio: float = Field(default=0.1, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    epochs: float | None = Field(default=None, gt=0)
+    max_steps: int = Field(default=500, ge=1)
+    batch_size: int = Field(default=32, ge=1)
     """Examples per optimiser step over all workers; never more than a quarter of the budget's
     examples when `scale_batch` is set."""
     scale_batch: bool = False
-    max_tokens_per_pack: int = Field(4096, ge=64)
+    max_tokens_per_pack: int = Field(default=4096, ge=64)
     """Tokens that go through the model at once; a step's batch is split to fit."""
     gradient_checkpointing: bool = False
     early_stopping: EarlyStopping | None = None
@@ -96,29 +96,29 @@ class TrainingConfig(_Section):
 class EvaluationConfig(_Section):
     """How a model is scored on the test split."""
 
-    test_cap: int = Field(5000, ge=1)
-    max_tokens_per_pack: int = Field(4096, ge=64)
+    test_cap: int = Field(default=5000, ge=1)
+    max_tokens_per_pack: int = Field(default=4096, ge=64)
 
 
 class CosLowConfig(_Section):
     """How CoS-Low is measured; all but the speed settings enter the fingerprint."""
 
-    n_examples: int = Field(32, ge=8)
-    quantile: float = Field(0.1, gt=0, le=1)
+    n_examples: int = Field(default=32, ge=8)
+    quantile: float = Field(default=0.1, gt=0, le=1)
     confidence_metric: Literal["mean_top_prob", "ppl"] = "mean_top_prob"
-    pool_cap: int | None = Field(None, ge=8)
+    pool_cap: int | None = Field(default=None, ge=8)
     """Score at most so many pool rows (a seeded draw)."""
-    rank: int = Field(64, ge=1)
-    alpha: int = Field(32, ge=1)
+    rank: int = Field(default=64, ge=1)
+    alpha: int = Field(default=32, ge=1)
     seed: int = 0
-    max_new_tokens: int = Field(30, ge=1)
-    max_tokens_per_pack: int = Field(4096, ge=64)
+    max_new_tokens: int = Field(default=30, ge=1)
+    max_tokens_per_pack: int = Field(default=4096, ge=64)
 
 
 class CurveConfig(_Section):
     """How scores become data efficiency, and how CoS-Low predicts it."""
 
-    cap: int | None = Field(None, ge=2)
+    cap: int | None = Field(default=None, ge=2)
     """The budget at the curve's right end; default: the largest training budget."""
     ceiling: Literal["one", "best"] = "one"
     """The score that counts as 1: fixed beforehand, or the task's best measured score."""
@@ -129,14 +129,14 @@ class CurveConfig(_Section):
 class ClusterConfig(_Section):
     """What one row of cells asks of the Ray cluster."""
 
-    workers_per_row: int = Field(1, ge=1)
-    cpus_per_worker: float = Field(1, gt=0)
-    gpus_per_worker: float = Field(0, ge=0)
-    max_concurrent_rows: int = Field(2, ge=1)
-    threads_per_worker: int = Field(1, ge=1)
-    scoring_actors: int = Field(2, ge=1)
-    max_failures: int = Field(2, ge=0)
-    placement_timeout_minutes: float = Field(30, gt=0)
+    workers_per_row: int = Field(default=1, ge=1)
+    cpus_per_worker: float = Field(default=1, gt=0)
+    gpus_per_worker: float = Field(default=0, ge=0)
+    max_concurrent_rows: int = Field(default=2, ge=1)
+    threads_per_worker: int = Field(default=1, ge=1)
+    scoring_actors: int = Field(default=2, ge=1)
+    max_failures: int = Field(default=2, ge=0)
+    placement_timeout_minutes: float = Field(default=30, gt=0)
 
 
 class RunConfig(_Section):
@@ -192,10 +192,10 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
         raise ConfigError(f"{path}: not a readable configuration: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys and values at the top level")
-    return parse_config(values, str(path))
+    return parse_config(dict(cast("dict[Any, Any]", values)), str(path))
 
 
-def parse_config(values: dict[Any, Any], source: str) -> RunConfig:
+def parse_config(values: Any, source: str) -> RunConfig:
     """`values` as a configuration; `source` names them in errors.
 
     Raises:

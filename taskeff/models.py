@@ -66,7 +66,7 @@ def load_model(config: ModelConfig, device: str | None = None) -> PreTrainedMode
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(_why(config, "model", error)) from error
     log.info("loaded %s (%s, %s, %s)", config.path, config.dtype, attention, device)
-    model.to(torch.device(device))
+    torch.nn.Module.to(model, device)
     return model.eval()
 
 

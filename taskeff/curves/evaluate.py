@@ -75,7 +75,7 @@ def evaluate(
         Prediction(
             id=example.id,
             target=example.target or "",
-            text=prompter.tokenizer.decode(generation.tokens, skip_special_tokens=True),
+            text=prompter.decode(generation.tokens),
             choice=spec.doc_to_choice[generation.choice]
             if spec.doc_to_choice and generation.choice is not None
             else None,

@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -132,7 +133,8 @@ class FineTuner:
             self.accelerator.backward(loss * world)
             total += loss.detach()
             used += packed.n_tokens
-        return float(self.accelerator.reduce(total, "sum")), used
+        everywhere: Any = self.accelerator.reduce(total, "sum")
+        return float(everywhere), used
 
     def _packed(self, examples: Sequence[TokenizedExample]) -> Iterator[PackedBatch]:
         for _, batch in batches(examples, max_tokens=self.config.max_tokens_per_pack):

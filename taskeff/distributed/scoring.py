@@ -41,7 +41,7 @@ def measure_signals(plan: Plan, console: Console) -> dict[str, dict[str, Any]]:
     tasks = ray.put({name: plan.tasks[name] for name in missing})
     actors = min(cluster.scoring_actors, len(missing))
     stream = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        SignalScorer,
+        SignalScorer,  # type: ignore[arg-type]
         fn_constructor_args=(plan.config, plan.store, tasks),
         compute=ray.data.ActorPoolStrategy(min_size=actors, max_size=actors),
         # Two whole-CPU actors on two CPUs would starve the read tasks.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskeff.errors import DataError, ModelError
 from taskeff.store import digest
@@ -104,7 +104,7 @@ class Prompter:
 
     def stop_ids(self) -> tuple[int, ...]:
         """Token ids that end an answer: the tokenizer's EOS and the template's end of turn."""
-        ids = [] if self.tokenizer.eos_token_id is None else [self._eos()]
+        ids = list(self._eos())
         rendered = self._render("x", "y")
         ids += self._end_of_turn(rendered[: rendered.rindex("y") + 1], rendered)
         return tuple(dict.fromkeys(ids))
@@ -113,13 +113,20 @@ class Prompter:
         """The answer tokens of each allowed answer."""
         return [self.encode(text, choice, end_of_turn=False).answer_ids for choice in choices]
 
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of generated tokens, special tokens left out."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
     def _end_of_turn(self, answered: str, full: str) -> tuple[int, ...]:
         tail = self._tokenize(full)[len(self._tokenize(answered)) :]
         special = set(self.tokenizer.all_special_ids)
         for token in tail:
             if token in special:
                 return (int(token),)
-        eos = self.tokenizer.eos_token_id
+        return self._eos()
+
+    def _eos(self) -> tuple[int, ...]:
+        eos: Any = self.tokenizer.eos_token_id
         return () if eos is None else (int(eos),)
 
     def _render(self, text: str, target: str | None) -> str:

@@ -52,11 +52,11 @@ class TaskSpec(BaseModel):
     doc_to_target: str
     doc_to_choice: tuple[str, ...] | None = None
     metric: str = "exact_match"
-    max_new_tokens: int = Field(30, ge=1)
-    test_size: int | float = Field(0.1, gt=0)
+    max_new_tokens: int = Field(default=30, ge=1)
+    test_size: int | float = Field(default=0.1, gt=0)
     """Rows (or share of them) taken from the training split where there is no test split."""
-    validation_size: int | float = Field(0.1, gt=0)
-    ceiling: float | None = Field(None, gt=0, le=1)
+    validation_size: int | float = Field(default=0.1, gt=0)
+    ceiling: float | None = Field(default=None, gt=0, le=1)
     """The score a human reaches, where it is known."""
     metadata: dict[str, Any] = Field(default_factory=dict)
 
