@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from taskeff.errors import TaskeffError
 
@@ -31,7 +32,8 @@ def main() -> None:
     try:
         app()
     except TaskeffError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, markup=True)
+        line = Text.assemble(("error:", "bold red"), f" {error}")
+        Console(stderr=True).print(line, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command goes on where this one ended")
@@ -241,7 +243,7 @@ def _say(found: dict[str, Any]) -> None:
         console.print(f"no interval: {found['interval_reason']}")
     console.print(f"data efficiency (AUC) {found['auc']:.3f}, curve {found['curve']}")
     for warning in found["warnings"]:
-        console.print(f"[yellow]warning:[/] {warning}")
+        console.print(Text.assemble(("warning:", "yellow"), f" {warning}"))
 
 
 @curves_app.command("import")

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import yaml
 from rich.console import Console
+from rich.text import Text
 
 from taskeff.config import RunConfig
 from taskeff.coslow.measure import fingerprint
@@ -168,4 +169,4 @@ def _summary(calibration: Calibration, console: Console) -> None:
         shown = "not defined" if control.r is None else f"{control.r:+.2f}"
         console.print(f"  control {name:<16} r {shown}, error {control.mae:.3f}", highlight=False)
     for warning in calibration.warnings:
-        console.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble(("warning:", "yellow"), f" {warning}"), soft_wrap=True)

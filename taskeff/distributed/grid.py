@@ -9,6 +9,7 @@ from typing import Any
 import ray
 from ray import tune
 from rich.console import Console
+from rich.text import Text
 
 from taskeff.curves.cells import Row
 from taskeff.curves.plan import Plan
@@ -68,7 +69,7 @@ def run_grid(plan: Plan, console: Console) -> GridOutcome:
     ).fit()
     failures = {r.config["row"]: _reason(r.error) for r in results if r.error and r.config}
     for name, reason in sorted(failures.items()):
-        console.print(f"[red]row {name} failed:[/red] {reason}")
+        console.print(Text.assemble((f"row {name} failed:", "red"), f" {reason}"), soft_wrap=True)
     return GridOutcome(progress.done - done, failures)
 
 

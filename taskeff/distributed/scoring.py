@@ -8,6 +8,7 @@ from typing import Any
 import ray
 import ray.data
 from rich.console import Console
+from rich.text import Text
 
 from taskeff.coslow.measure import measure_signal, signal_folder, signal_hash
 from taskeff.curves.plan import Plan
@@ -64,7 +65,8 @@ def _collect(
         name, result = row["task"], row["result"]
         if row["error"]:
             failures[name] = row["error"]
-            console.print(f"[red]CoS-Low of {name} failed:[/red] {row['error']}")
+            failure = Text.assemble((f"CoS-Low of {name} failed:", "red"), f" {row['error']}")
+            console.print(failure, soft_wrap=True)
             continue
         found[name] = result
         left = (time.monotonic() - started) / done * (total - done)

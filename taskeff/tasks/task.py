@@ -291,6 +291,7 @@ def _rows(spec: TaskSpec, seed: int) -> dict[str, Iterable[Mapping[str, Any]]]:
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
 
+    datasets.disable_progress_bars()
     try:
         loaded: Any = datasets.load_dataset(
             spec.dataset_path, spec.dataset_name, **spec.dataset_kwargs

@@ -1,0 +1,52 @@
+"""What several rooms' tests build on: a small run's configuration, the command line in-process."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import yaml
+
+TASKS = ("sentiment_words", "name_gender", "boolean_expressions")
+
+
+def run_values(model: Path, storage: Path, **changes) -> dict:
+    """A run of two calibration tasks and one held out, small enough for a test."""
+    values = {
+        "name": "tiny",
+        "storage": str(storage),
+        "model": {"path": str(model), "name": "tiny", "dtype": "float32"},
+        "tasks": {"calibration": list(TASKS[:2]), "held_out": [TASKS[2]]},
+        "training": {
+            "budgets": [8, 32],
+            "learning_rate": 1e-3,
+            "epochs": 2,
+            "max_steps": 8,
+            "batch_size": 8,
+        },
+        "evaluation": {"test_cap": 30},
+        "coslow": {"n_examples": 8, "pool_cap": 80, "max_new_tokens": 4, "rank": 4},
+        "curve": {"cap": 32},
+    }
+    return {**values, **changes}
+
+
+def write_config(folder: Path, values: dict) -> Path:
+    """`values` as a YAML file."""
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+def run_cli(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
+    """(exit code, standard output, standard error) of `taskeff ARGUMENTS`."""
+    from taskeff.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["taskeff", *map(str, arguments)])
+    code = 0
+    try:
+        main()
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, " ".join(captured.err.split())

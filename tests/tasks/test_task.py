@@ -1,0 +1,76 @@
+"""Task files to examples: splits disjoint and seeded, budgets nested, templates sandboxed."""
+
+import json
+
+import pytest
+import yaml
+
+from taskeff.errors import DataError
+from taskeff.tasks.task import TaskSpec, load_pool, load_spec, load_task, render
+
+
+def spec(**changes) -> TaskSpec:
+    return load_spec("name_gender").model_copy(update=changes)
+
+
+def test_splits_are_disjoint_and_seeded():
+    task = load_task(spec(), 0)
+    texts = [{e.text for e in split} for split in (task.train, task.validation, task.test)]
+    assert sum(map(len, texts)) == len(set.union(*texts))
+    assert (len(task.test), len(task.validation)) == (300, 100)
+    assert load_task(spec(), 0).data_hash == task.data_hash
+    assert load_task(spec(), 1).data_hash != task.data_hash
+
+
+def test_budgets_are_nested_prefixes():
+    task = load_task(spec(), 0)
+    small, large = task.subset(8, 5), task.subset(32, 5)
+    assert large[:8] == small
+    assert task.subset(8, 6) != small
+    with pytest.raises(DataError, match="above its"):
+        task.subset(len(task.train) + 1, 0)
+
+
+def test_the_pool_holds_no_label():
+    task = load_task(spec(), 0)
+    pool = task.pool(50, 0)
+    assert len(pool) == 50
+    assert all(example.target is None for example in pool)
+    assert {e.id for e in pool} <= {e.id for e in task.train}
+
+
+def test_validation_is_at_most_a_fifth_of_the_budget():
+    task = load_task(spec(), 0)
+    assert [len(task.validation_subset(n)) for n in (1, 8, 50, 5000)] == [1, 1, 10, 100]
+
+
+def test_an_unlabelled_pool_needs_no_labels(tmp_path):
+    lines = [json.dumps({"text": f"row {i % 40}"}) for i in range(50)]
+    (tmp_path / "pool.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    values = {
+        "task": "mine",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": "pool.jsonl"},
+        "doc_to_text": "{{text}}",
+        "doc_to_target": "{{label}}",
+    }
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    assert len(load_pool(load_spec(path), 0)) == 40
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ ''.__class__.__mro__ }}", "{% for x in range(3) %}{{ x.__globals__ }}{% endfor %}"],
+)
+def test_templates_cannot_reach_python(template):
+    with pytest.raises((DataError, Exception), match=r"unsafe|SecurityError|undefined|attribute"):
+        render(template, {"text": "x"}, field="doc_to_text")
+
+
+def test_a_path_is_no_task_name(tmp_path):
+    path = tmp_path / "bad.yaml"
+    values = {"task": "../x", "dataset_path": "json", "doc_to_text": "a", "doc_to_target": "b"}
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    with pytest.raises(DataError, match="cannot name a folder"):
+        load_spec(path)
