@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from taskeff.errors import EstimateError
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
 from taskeff.estimate.regression import Line
+from taskeff.estimate.rise import Rise
 from taskeff.estimate.shapes import Power, shape_from_dict
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def calibration_to_dict(calibration: Calibration) -> dict[str, Any]:
                 "loo_auc": by_name.get(task.name),
                 "status": task.status,
                 "controls": dict(sorted(task.controls.items())),
+                "rise": None if task.rise is None else task.rise.to_dict(),
             }
             for task in calibration.tasks
         ],
@@ -111,7 +113,14 @@ def calibration_from_dict(value: Mapping[str, Any], where: str = "calibration") 
         curve = shape_from_dict(value["curve"]["kind"], value["curve"]["shape"])
         if value["source"] is None:
             points = [
-                TaskPoint(t["name"], t["auc"], t["cos_low"], t["status"], t["controls"])
+                TaskPoint(
+                    t["name"],
+                    t["auc"],
+                    t["cos_low"],
+                    t["status"],
+                    t["controls"],
+                    None if t["rise"] is None else Rise(**t["rise"]),
+                )
                 for t in value["tasks"]
             ]
             return fit_calibration(
@@ -133,8 +142,8 @@ def calibration_from_dict(value: Mapping[str, Any], where: str = "calibration") 
             seed=value["seed"],
             source=value["source"],
         )
-    except KeyError as error:
-        raise EstimateError(f"{where}: field {error} is missing; calibrate again") from None
+    except (KeyError, TypeError) as error:
+        raise EstimateError(f"{where}: unlike a calibration ({error}); calibrate again") from None
 
 
 def published_families() -> dict[str, dict[str, Any]]:

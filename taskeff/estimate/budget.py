@@ -10,28 +10,14 @@ from typing import Any, Literal
 import numpy as np
 
 from taskeff.errors import EstimateError
-from taskeff.estimate.calibration import Calibration
+from taskeff.estimate.calibration import LEVELS, AucEstimate, Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
+from taskeff.estimate.posterior import Pilot, Posterior, interval, update
 from taskeff.estimate.shapes import CurveShape, Power
 
 CurveKind = Literal["power", "beta"]
 LEVEL = 0.8
 """The coverage level shown where only one interval is."""
-
-
-@dataclass(frozen=True)
-class Pilot:
-    """A fine-tune already made on the task.
-
-    Attributes:
-        budget: labels it was trained on, at least 1.
-        score: its test score, in [0, 1].
-        n_test: number of test examples behind the score; None when unknown.
-    """
-
-    budget: int
-    score: float
-    n_test: int | None = None
 
 
 def target_share(target_score: float, *, zero_shot: float, ceiling: float) -> float:
@@ -58,9 +44,10 @@ class Estimate:
     """How many labels a task needs, and how sure that is.
 
     Attributes:
-        labels_needed: labels at which the target is reached; None when not `reachable`.
-        reachable: whether the target is expected to be reached within the cap.
-        reach_probability: probability of that; None without intervals.
+        labels_needed: labels at which the target is reached, the median over the curves that do
+            within the cap; None when not `reachable`.
+        reachable: whether the target is more likely than not to be reached within the cap.
+        reach_probability: probability that it is; None without a posterior.
         auc: predicted data efficiency.
         auc_intervals: coverage level -> (low, high) of the AUC; None with a reason.
         intervals: coverage level -> (low, high) labels; high is None where it lies beyond the
@@ -72,6 +59,9 @@ class Estimate:
         pilots: the pilot measurements used.
         warnings: sentences for the user.
         seed: seed of the random draws.
+        shape: the family of curves.
+        posterior: equally likely curves of the task; None for the power curve and for
+            calibrations too small for one.
     """
 
     labels_needed: float | None
@@ -92,29 +82,35 @@ class Estimate:
     warnings: tuple[str, ...]
     seed: int
     shape: CurveShape
+    posterior: Posterior | None = None
 
     def curve(self, budgets: Sequence[float]) -> dict[str, Any]:
         """The predicted curve and its bands at `budgets`, for plots.
 
         Returns:
-            ``{"budgets", "share", "band": {"0.8": {"low", "high"}} or None}``: lists as long as
+            ``{"budgets", "share", "band": {"80": {"low", "high"}} or None}``: lists as long as
             `budgets`; shares of the zero-shot-to-ceiling range.
         """
         n = np.maximum(np.asarray(budgets, dtype=np.float64), 1.0)
-        x = np.log(n) / math.log(self.cap)
-        band = None
-        if self.auc_intervals is not None:
+        x = np.minimum(np.log(n) / math.log(self.cap), 1.0)
+        if self.posterior is not None:
+            middle, band = self.posterior.band(x, LEVELS)
+        elif self.auc_intervals is not None:
+            middle = self.shape.value(x, self.auc)
             band = {
-                str(level): {
-                    "low": self.shape.value(x, low).tolist(),
-                    "high": self.shape.value(x, high).tolist(),
-                }
+                level: (self.shape.value(x, low), self.shape.value(x, high))
                 for level, (low, high) in self.auc_intervals.items()
             }
+        else:
+            middle, band = self.shape.value(x, self.auc), None
         return {
             "budgets": [float(b) for b in budgets],
-            "share": self.shape.value(x, self.auc).tolist(),
-            "band": band,
+            "share": middle.tolist(),
+            "band": band
+            and {
+                f"{100 * level:.0f}": {"low": low.tolist(), "high": high.tolist()}
+                for level, (low, high) in band.items()
+            },
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -188,44 +184,107 @@ def predict(
         raise EstimateError(
             f"family {calibration.family!r} has no Beta curve; use curve 'power' or calibrate it"
         )
-    cap = calibration.cap
-    labels = _labels(shape, target, predicted.auc, cap)
-    interval: dict[float, tuple[float, float | None]] | None = None
-    if predicted.interval is not None:
-        interval = {
-            # A larger area is a faster rise, so fewer labels.
-            level: (_labels(shape, target, high, cap), _labels(shape, target, low, cap))
-            for level, (low, high) in predicted.interval.items()
-        }
-    return Estimate(
-        labels_needed=labels,
-        reachable=True,
-        reach_probability=None,
-        auc=predicted.auc,
-        auc_intervals=predicted.interval,
-        intervals=interval,
-        interval_reason=predicted.interval_reason,
-        target=target,
+    common: dict[str, Any] = {
+        "target": target,
+        "zero_shot": zero_shot,
+        "ceiling": ceiling,
+        "family": calibration.family,
+        "cos_low": cos_low,
+        "cap": calibration.cap,
+        "curve_kind": shape.kind,
+        "pilots": tuple(pilots),
+        "seed": seed,
+        "shape": shape,
+    }
+    prior = calibration.prior if shape.kind == "beta" else None
+    if prior is None:
+        if pilots:
+            raise EstimateError(
+                f"family {calibration.family!r} cannot use pilots with curve {shape.kind!r}: that "
+                "takes a Beta curve and eight calibration tasks whose curves rise"
+            )
+        warned = (*warnings, *predicted.warnings)
+        return Estimate(
+            **_from_area(shape, target, predicted, calibration.cap), **common, warnings=warned
+        )
+    if ceiling is None and prior.ceiling_logit is not None:
+        warnings.append("no a-priori ceiling given: one like the calibration tasks' is assumed")
+    found = update(
+        prior,
+        cos_low,
+        cap=calibration.cap,
+        pilots=pilots,
         zero_shot=zero_shot,
         ceiling=ceiling,
-        family=calibration.family,
-        cos_low=cos_low,
-        cap=cap,
-        curve_kind="beta" if shape.kind == "beta" else "power",
-        pilots=tuple(pilots),
-        warnings=(*warnings, *predicted.warnings),
         seed=seed,
-        shape=shape,
     )
+    if found.effective < 50:
+        warnings.append("the pilots are unlike anything in the calibration; trust them, not this")
+    answer = _from_posterior(found, target, None if pilots else predicted)
+    return Estimate(**answer, **common, warnings=(*warnings, *predicted.warnings), posterior=found)
 
 
-def _labels(shape: CurveShape, target: float, area: float, cap: int) -> float:
-    return float(cap ** float(shape.inverse(target, area)))
+def _from_area(
+    shape: CurveShape, target: float, predicted: AucEstimate, cap: int
+) -> dict[str, Any]:
+    """The part of an estimate that follows from the predicted area and one curve per area."""
+
+    def labels(area: float) -> float:
+        return float(cap ** float(shape.inverse(target, area)))
+
+    intervals = predicted.interval and {
+        # A larger area is a faster rise, so fewer labels.
+        level: (labels(high), labels(low))
+        for level, (low, high) in predicted.interval.items()
+    }
+    return {
+        "labels_needed": labels(predicted.auc),
+        "reachable": True,
+        "reach_probability": None,
+        "auc": predicted.auc,
+        "auc_intervals": predicted.interval,
+        "intervals": intervals,
+        "interval_reason": predicted.interval_reason,
+    }
+
+
+def _from_posterior(
+    found: Posterior, target: float, predicted: AucEstimate | None
+) -> dict[str, Any]:
+    """The part of an estimate that follows from many likely curves.
+
+    Args:
+        found: the curves.
+        target: share of the range asked for.
+        predicted: the regression's own area, which stands while there are no pilots.
+    """
+    labels = found.labels(target)
+    reached = labels[np.isfinite(labels)]
+    probability = len(reached) / len(labels)
+    auc = float(np.median(found.auc))
+    auc_intervals: dict[float, tuple[float, float | None]] | dict[float, tuple[float, float]] = {
+        level: interval(found.auc, level) for level in LEVELS
+    }
+    if predicted is not None and predicted.interval is not None:
+        auc, auc_intervals = predicted.auc, predicted.interval
+    return {
+        "labels_needed": float(np.median(reached)) if probability >= 0.5 else None,
+        "reachable": probability >= 0.5,
+        "reach_probability": probability,
+        "auc": auc,
+        "auc_intervals": auc_intervals,
+        "intervals": {level: _within(interval(labels, level), found.cap) for level in LEVELS},
+        "interval_reason": None,
+    }
+
+
+def _within(ends: tuple[float, float | None], cap: int) -> tuple[float, float | None]:
+    return min(ends[0], float(cap)), ends[1]
 
 
 def _levels(
-    interval: Mapping[float, tuple[float, float | None]] | None,
+    intervals: Mapping[float, tuple[float, float | None]] | None,
 ) -> dict[str, list[float | None]] | None:
-    if interval is None:
+    if intervals is None:
         return None
-    return {f"{100 * level:.0f}": list(ends) for level, ends in interval.items()}
+    return {f"{100 * level:.0f}": list(ends) for level, ends in intervals.items()}

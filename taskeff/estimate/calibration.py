@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taskeff.errors import EstimateError
+from taskeff.estimate.prior import CurvePrior, fit_prior
 from taskeff.estimate.regression import (
     FitKind,
     Line,
@@ -28,7 +29,8 @@ from taskeff.estimate.regression import (
     link,
     pearson,
 )
-from taskeff.estimate.shapes import CurveShape
+from taskeff.estimate.rise import Rise
+from taskeff.estimate.shapes import Beta, CurveShape
 from taskeff.estimate.special import Floats
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ class TaskPoint:
         cos_low: CoS-Low, in [-1, 1].
         status: `TaskCurve.status`; a ``short`` task is listed but not fitted.
         controls: other quantities measured on the task, by name (mean confidence, say).
+        rise: `taskeff.estimate.rise.fit_rise` of the task's curve; None when it never rises, or
+            is not kept. Eight tasks with one make pilots and curve intervals possible.
     """
 
     name: str
@@ -55,6 +59,7 @@ class TaskPoint:
     cos_low: float
     status: str = "measured"
     controls: Mapping[str, float] = field(default_factory=dict[str, float])
+    rise: Rise | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,14 @@ class Calibration:
             )
         return tuple(found)
 
+    @cached_property
+    def prior(self) -> CurvePrior | None:
+        """What the tasks say of a new task's whole curve; None below eight with a rise."""
+        risen = [(t.rise, t.cos_low) for t in self.fitted if t.rise is not None]
+        if len(risen) < 8 or not isinstance(self.curve, Beta):
+            return None
+        return fit_prior([rise for rise, _ in risen], [cos for _, cos in risen], self.curve)
+
     def predict_auc(self, cos_low: float) -> AucEstimate:
         """The data efficiency of a task with this CoS-Low.
 
@@ -251,7 +264,7 @@ def fit_calibration(
     _check(points)
     if include_short:
         points = [
-            TaskPoint(p.name, p.auc, p.cos_low, "measured", p.controls)
+            TaskPoint(p.name, p.auc, p.cos_low, "measured", p.controls, p.rise)
             if p.status == "short"
             else p
             for p in points

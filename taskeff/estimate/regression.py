@@ -8,12 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from taskeff.estimate.special import Floats, clip
+from taskeff.estimate.special import Floats, expit, logit
 
 FitKind = Literal["ols", "logit"]
-
-_EDGE = 0.005
-"""Areas closer than this to 0 or 1 are moved here before the logit, which is infinite there."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +32,12 @@ class Line:
 
 def link(kind: FitKind, auc: Floats) -> Floats:
     """AUC -> the scale the line is fitted on."""
-    if kind == "ols":
-        return auc
-    inner = clip(auc, _EDGE, 1 - _EDGE)
-    return np.log(inner / (1 - inner))
+    return auc if kind == "ols" else logit(auc)
 
 
 def unlink(kind: FitKind, value: Floats) -> Floats:
     """The inverse of `link`."""
-    return value if kind == "ols" else 1 / (1 + np.exp(-value))
+    return value if kind == "ols" else expit(value)
 
 
 def fit_line(kind: FitKind, x: Floats, auc: Floats) -> Line:

@@ -13,6 +13,7 @@ from taskeff.errors import EstimateError
 from taskeff.estimate.budget import predict
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
 from taskeff.estimate.regression import FitKind
+from taskeff.estimate.rise import fit_rise
 from taskeff.estimate.shapes import fit_shape
 
 TARGETS = (0.8, 0.9)
@@ -79,6 +80,7 @@ def fit_run(
             cos_low=signals[name]["cos_low"],
             status=curve.status,
             controls=_controls(signals[name], curve),
+            rise=fit_rise(curve, settings.ceiling),
         )
         for name, curve in curves.items()
     ]

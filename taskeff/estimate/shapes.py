@@ -6,6 +6,7 @@ area a in (0, 1): x is log2(labels) as a share of log2(cap), p(x) the share of t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -14,7 +15,15 @@ import numpy as np
 
 from taskeff.curves.curve import TaskCurve
 from taskeff.errors import EstimateError
-from taskeff.estimate.special import ArrayLike, Floats, beta_cdf, beta_quantile, clip, minimise
+from taskeff.estimate.rise import fit_rise, misfit
+from taskeff.estimate.special import (
+    ArrayLike,
+    Floats,
+    beta_cdf,
+    beta_quantile,
+    clip,
+    minimise,
+)
 
 
 class CurveShape(Protocol):
@@ -67,9 +76,14 @@ class Beta:
 
     Attributes:
         concentration: s, above 0.
+        roughness: standard deviation of measured curves around the smooth one, in shares of
+            their highest value; 0 when not fitted.
+        budgets: the family's measured budgets, in labels: curves are straight between them.
     """
 
     concentration: float
+    roughness: float = 0.0
+    budgets: tuple[int, ...] = ()
     kind: ClassVar[str] = "beta"
 
     def __post_init__(self) -> None:
@@ -87,8 +101,12 @@ class Beta:
         return beta_quantile(share, area, self.concentration)
 
     def to_dict(self) -> dict[str, Any]:
-        """The concentration."""
-        return {"concentration": self.concentration}
+        """All parameters."""
+        return {
+            "concentration": self.concentration,
+            "roughness": self.roughness,
+            "budgets": list(self.budgets),
+        }
 
 
 def shape_from_dict(kind: str, parameters: Mapping[str, Any]) -> CurveShape:
@@ -101,9 +119,14 @@ def shape_from_dict(kind: str, parameters: Mapping[str, Any]) -> CurveShape:
         return Power()
     if kind != "beta":
         raise EstimateError(f"curve {kind!r} is not known; choose 'power' or 'beta'")
-    if "concentration" not in parameters:
-        raise EstimateError("curve 'beta' has no 'concentration'; calibrate the family again")
-    return Beta(float(parameters["concentration"]))
+    try:
+        return Beta(
+            float(parameters["concentration"]),
+            float(parameters["roughness"]),
+            tuple(int(n) for n in parameters["budgets"]),
+        )
+    except KeyError as error:
+        raise EstimateError(f"curve 'beta' has no {error}; calibrate the family again") from None
 
 
 def fit_shape(curves: Sequence[TaskCurve], kind: str = "beta") -> CurveShape:
@@ -111,24 +134,25 @@ def fit_shape(curves: Sequence[TaskCurve], kind: str = "beta") -> CurveShape:
 
     Each curve is matched by c p(x) with its own c (the share reached at the cap) and its own area
     A = c a, so that what is left to fit, by least squares over every point of every curve, is the
-    one number the curves share.
+    one number the curves share. The roughness is the spread of what is left when every curve
+    takes its own concentration too.
 
     Args:
         curves: measured curves; those without any rise say nothing and are skipped.
         kind: ``beta`` or ``power`` (which has nothing to fit).
 
     Raises:
-        EstimateError: no curve rises.
+        EstimateError: no curve rises, or an unknown kind.
     """
     if kind == "power":
         return Power()
+    if kind != "beta":
+        raise EstimateError(f"curve {kind!r} is not known; choose 'power' or 'beta'")
     risen = [curve for curve in curves if 0 < curve.auc < float(curve.y[-1])]
     if not risen:
-        raise EstimateError(
-            "no measured curve rises above zero-shot: a curve shape cannot be fitted"
-        )
+        raise EstimateError("no measured curve rises above zero-shot: cannot fit a curve shape")
 
-    def misfit(log_concentration: float) -> float:
+    def distance(log_concentration: float) -> float:
         s = float(np.exp(log_concentration))
         total = 0.0
         for curve in risen:
@@ -137,4 +161,18 @@ def fit_shape(curves: Sequence[TaskCurve], kind: str = "beta") -> CurveShape:
             total += float(np.mean((curve.y - fitted) ** 2))
         return total
 
-    return Beta(float(np.exp(minimise(misfit, float(np.log(0.05)), float(np.log(200.0))))))
+    s = float(np.exp(minimise(distance, float(np.log(0.05)), float(np.log(200.0)))))
+    counts = Counter(p.budget for c in risen for p in c.points if p.budget > 0)
+    budgets = tuple(sorted(n for n, count in counts.items() if 2 * count >= len(risen)))
+    return Beta(s, _roughness(risen), budgets)
+
+
+def _roughness(curves: Sequence[TaskCurve]) -> float:
+    """Root mean square departure of the curves from their rises, two numbers fitted to each."""
+    squares, free = 0.0, 0
+    for curve in curves:
+        rise = fit_rise(curve)
+        off = misfit(curve, rise) if rise is not None else np.zeros(0)
+        squares += float(off @ off)
+        free += max(len(off) - 2, 0)
+    return float(np.sqrt(squares / free)) if free else 0.0

@@ -7,7 +7,7 @@ Importing scipy takes half a second, which the power curve does not need.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,17 @@ ArrayLike = float | Floats
 def clip(value: ArrayLike, low: float, high: float) -> Floats:
     """`value` moved into [low, high], as float64."""
     return np.clip(np.asarray(value, dtype=np.float64), low, high)
+
+
+def logit(share: ArrayLike) -> Floats:
+    """log(p / (1 - p)); p closer to 0 or 1 than half a percent counts as half a percent."""
+    inner = clip(share, 0.005, 0.995)
+    return np.log(inner / (1 - inner))
+
+
+def expit(value: ArrayLike) -> Floats:
+    """The inverse of `logit`."""
+    return 1 / (1 + np.exp(-np.asarray(value, dtype=np.float64)))
 
 
 def beta_cdf(x: ArrayLike, area: ArrayLike, concentration: ArrayLike) -> Floats:
@@ -45,3 +56,36 @@ def minimise(function: Callable[[float], float], low: float, high: float) -> flo
 
     result: Any = minimize_scalar(function, bounds=(low, high), method="bounded")
     return float(result.x)
+
+
+def correlated_normal(covariance: Floats, draws: int, rng: np.random.Generator) -> Floats:
+    """float64 [draws, dimensions] from a centred normal."""
+    root = np.linalg.cholesky(covariance)
+    return rng.standard_normal((draws, len(covariance))) @ root.T
+
+
+def gram(columns: Floats) -> Floats:
+    """columns^T columns."""
+    return columns.T @ columns
+
+
+def regress(design: Floats, target: Floats) -> Floats:
+    """Least-squares coefficients; the smallest where the design leaves them open."""
+    return np.asarray(np.linalg.lstsq(design, target, rcond=None)[0], dtype=np.float64)
+
+
+def inverse_gram(design: Floats) -> Floats:
+    """The (pseudo-)inverse of design^T design."""
+    return np.asarray(np.linalg.pinv(gram(design)), dtype=np.float64)
+
+
+def least_squares(
+    errors: Callable[[Floats], Floats],
+    start: Floats,
+    low: Sequence[float],
+    high: Sequence[float],
+) -> Floats:
+    """The parameters within [low, high] with the smallest sum of squared errors."""
+    from scipy.optimize import least_squares as fit
+
+    return fit(errors, start, bounds=(low, high)).x

@@ -1,0 +1,211 @@
+"""From CoS-Low and pilot scores to a distribution over a task's whole curve.
+
+A task's curve is v * B(x; a, s) + roughness: B the Beta curve of area a and concentration s, v the
+share of the headroom above zero-shot gained at the cap, and the roughness an independent normal
+departure at every budget but the cap. A new task's (a, s, v) are drawn from the family's prior and
+weighed by its pilot scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from taskeff.errors import EstimateError
+from taskeff.estimate.prior import CurvePrior
+from taskeff.estimate.special import Floats, beta_cdf, clip, expit
+
+DRAWS = 8000
+N_TEST = 1000
+"""Test examples assumed behind a pilot score that does not say."""
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """A fine-tune already made on the task.
+
+    Attributes:
+        budget: labels it was trained on, at least 1.
+        score: its test score, in [0, 1].
+        n_test: number of test examples behind the score; None when unknown.
+    """
+
+    budget: int
+    score: float
+    n_test: int | None = None
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Equally likely curves of one task.
+
+    Attributes:
+        x: float64 [points], from 0 to 1: log2(labels) as a share of log2(cap).
+        share: float64 [draws, points], running maximum of the score as a share of the range.
+        auc: float64 [draws], area under each curve.
+        cap: the largest budget, in labels.
+        effective: effective number of prior draws behind the posterior ones.
+    """
+
+    x: Floats
+    share: Floats
+    auc: Floats
+    cap: int
+    effective: float
+
+    def crossing(self, target: float) -> Floats:
+        """float64 [draws]: x at which each curve first reaches `target`; inf if it does not."""
+        hit = self.share >= target
+        right = np.maximum(hit.argmax(axis=1), 1)
+        rows = np.arange(len(hit))
+        low, high = self.share[rows, right - 1], self.share[rows, right]
+        part = clip((target - low) / np.maximum(high - low, 1e-12), 0.0, 1.0)
+        x = self.x[right - 1] + (self.x[right] - self.x[right - 1]) * part
+        return np.where(hit.any(axis=1), x, np.inf)
+
+    def labels(self, target: float) -> Floats:
+        """float64 [draws]: labels at which each curve first reaches `target`; inf beyond cap."""
+        return np.power(float(self.cap), self.crossing(target))
+
+    def band(
+        self, x: Floats, levels: Sequence[float]
+    ) -> tuple[Floats, dict[float, tuple[Floats, Floats]]]:
+        """Median share at each `x`, and per level the (low, high) between which it lies."""
+        right = np.minimum(np.maximum(np.searchsorted(self.x, x), 1), len(self.x) - 1)
+        part = (x - self.x[right - 1]) / (self.x[right] - self.x[right - 1])
+        share = self.share[:, right - 1] * (1 - part) + self.share[:, right] * part
+        ends = {
+            level: (
+                np.quantile(share, (1 - level) / 2, axis=0),
+                np.quantile(share, (1 + level) / 2, axis=0),
+            )
+            for level in levels
+        }
+        return np.quantile(share, 0.5, axis=0), ends
+
+
+def update(
+    prior: CurvePrior,
+    cos_low: float,
+    *,
+    cap: int,
+    pilots: Sequence[Pilot] = (),
+    zero_shot: float | None = None,
+    ceiling: float | None = None,
+    seed: int = 0,
+    draws: int = DRAWS,
+) -> Posterior:
+    """The task's curves, given CoS-Low and pilots.
+
+    Args:
+        prior: the family's prior.
+        cos_low: the task's CoS-Low.
+        cap: the largest budget, in labels.
+        pilots: scores measured so far, one a budget.
+        zero_shot: zero-shot score; needed with pilots.
+        ceiling: a-priori ceiling; None is one like the calibration tasks'. A curve that passes it
+            raises it.
+        seed: seed of the draws.
+        draws: number of prior draws, and of posterior ones.
+
+    Raises:
+        EstimateError: pilots without zero-shot score, or a value out of range.
+    """
+    base = _check(pilots, zero_shot, ceiling, cap)
+    rng = np.random.default_rng(seed)
+    headroom = None
+    if ceiling is not None and zero_shot is not None:
+        headroom = (ceiling - zero_shot) / (1 - zero_shot)
+    area, concentration, gain = prior.draw(cos_low, headroom, draws, rng)
+    budgets = sorted(
+        n for n in {*prior.shape.budgets, *(p.budget for p in pilots), cap} if n <= cap
+    )
+    x = np.log2(np.array(budgets, dtype=np.float64)) / np.log2(cap)
+    rise = beta_cdf(x[None, :], area[:, None], concentration[:, None])
+    weights = np.full(draws, 1 / draws)
+    if pilots:
+        at = np.log2([float(pilot.budget) for pilot in pilots]) / np.log2(cap)
+        expected = beta_cdf(at[None, :], area[:, None], concentration[:, None])
+        weights = _weigh(expected, gain * (1 - base), base, pilots, prior.shape.roughness)
+    picked = rng.choice(draws, size=draws, p=weights)
+    # The gain is what the highest point of the curve gained, so the cap itself is not rough.
+    roughness = np.where(x < 1, prior.shape.roughness, 0.0)
+    rough = rng.standard_normal((draws, len(x))) * roughness
+    level = (rise[picked] + rough) * gain[picked, None]
+    for pilot in pilots:
+        # The question is where the measured curve crosses, so a measurement is what it is.
+        level[:, budgets.index(pilot.budget)] = (pilot.score - base) / (1 - base)
+    level = np.maximum.accumulate(clip(level, 0.0, 1.0), axis=1)
+    if headroom is None and prior.ceiling_logit is not None:
+        headroom = float(expit(prior.ceiling_logit))
+    top = np.maximum(level[:, -1], headroom or 1e-9)
+    share = np.concatenate([np.zeros((draws, 1)), level / top[:, None]], axis=1)
+    x = np.concatenate([[0.0], x])
+    auc = ((share[:, 1:] + share[:, :-1]) / 2) @ np.diff(x)
+    return Posterior(x, share, auc, cap, float(1 / np.sum(weights**2)))
+
+
+def interval(values: Floats, level: float) -> tuple[float, float | None]:
+    """The central share `level` of draws; its end is None where it lies at infinity.
+
+    It leaves out the same share of draws on either side, unless more than that is infinite: then
+    all that is left out is left out below.
+    """
+    tail = (1 - level) / 2
+    if float(np.mean(np.isinf(values))) > tail:
+        return float(np.quantile(values, 1 - level, method="inverted_cdf")), None
+    low, high = np.quantile(values, [tail, 1 - tail], method="inverted_cdf")
+    return float(low), float(high)
+
+
+def _weigh(
+    expected: Floats, unit: Floats, base: float, pilots: Sequence[Pilot], roughness: float
+) -> Floats:
+    """float64 [draws]: the weight of every prior draw given the pilots; they sum to 1.
+
+    Args:
+        expected: float64 [draws, pilots], share of the curve's highest value at the pilots.
+        unit: float64 [draws], score points per such share.
+        base: the zero-shot score.
+        pilots: what was measured.
+        roughness: of measured curves around smooth ones, in such shares.
+    """
+    scores = np.array([pilot.score for pilot in pilots])
+    tests = np.array([pilot.n_test or N_TEST for pilot in pilots], dtype=np.float64)
+    # Agresti-Coull: a score of 0 or 1 on few examples is not a certainty.
+    smoothed = (scores * tests + 2) / (tests + 4)
+    variance = (smoothed * (1 - smoothed) / tests)[None, :] + (roughness * unit[:, None]) ** 2
+    off = scores[None, :] - base - expected * unit[:, None]
+    logs = -0.5 * np.sum(off**2 / variance + np.log(variance), axis=1)
+    weights = np.exp(logs - logs.max())
+    return weights / weights.sum()
+
+
+def _check(
+    pilots: Sequence[Pilot], zero_shot: float | None, ceiling: float | None, cap: int
+) -> float:
+    """The zero-shot score, 0 when it does not matter."""
+    if zero_shot is not None and not 0.0 <= zero_shot < 1.0:
+        raise EstimateError(f"the zero-shot score {zero_shot} is not in [0, 1)")
+    if ceiling is not None and not (zero_shot or 0.0) < ceiling <= 1.0:
+        raise EstimateError(
+            f"the ceiling {ceiling} is not above the zero-shot score {zero_shot} and at most 1"
+        )
+    if pilots and zero_shot is None:
+        raise EstimateError("pilot scores need the zero-shot score beside them; give it")
+    seen: set[int] = set()
+    for pilot in pilots:
+        if not 1 <= pilot.budget <= cap:
+            raise EstimateError(f"pilot at {pilot.budget} labels: give a budget from 1 to {cap}")
+        if pilot.budget in seen:
+            raise EstimateError(f"pilot at {pilot.budget} labels is given twice; average the two")
+        seen.add(pilot.budget)
+        if not 0.0 <= pilot.score <= 1.0:
+            raise EstimateError(
+                f"pilot at {pilot.budget} labels: the score {pilot.score} is not in [0, 1]"
+            )
+        if pilot.n_test is not None and pilot.n_test < 1:
+            raise EstimateError(f"pilot at {pilot.budget} labels: n_test is {pilot.n_test}")
+    return zero_shot or 0.0

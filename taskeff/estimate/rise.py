@@ -1,0 +1,80 @@
+"""One measured curve summed up in three numbers: how high it goes, how early, how suddenly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from taskeff.curves.curve import TaskCurve
+from taskeff.estimate.special import Floats, beta_cdf, expit, least_squares, logit
+
+
+@dataclass(frozen=True)
+class Rise:
+    """The Beta curve closest to a measured one.
+
+    Attributes:
+        area: area under the curve as a share of its own highest value, in (0, 1).
+        concentration: how sudden the rise is, see `taskeff.estimate.shapes.Beta`.
+        gain: (highest - zero_shot) / (1 - zero_shot), the share of the headroom gained at the cap.
+        headroom: (ceiling - zero_shot) / (1 - zero_shot) of an a-priori ceiling; None without.
+    """
+
+    area: float
+    concentration: float
+    gain: float
+    headroom: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "area": self.area,
+            "concentration": self.concentration,
+            "gain": self.gain,
+            "headroom": self.headroom,
+        }
+
+
+def fit_rise(curve: TaskCurve, ceiling: float | None = None) -> Rise | None:
+    """The rise of one measured curve, by least squares over its points.
+
+    Args:
+        curve: the measured curve.
+        ceiling: the ceiling known before anything was measured, if there was one; not the
+            curve's own best score.
+
+    Returns:
+        None when the curve never rises above zero-shot, so that there is nothing to fit.
+    """
+    top = float(curve.y[-1])
+    room = 1 - curve.zero_shot
+    if top <= 0 or room <= 0:
+        return None
+    found = _closest(curve.x, curve.y / top)
+    headroom = None if ceiling is None else max(ceiling - curve.zero_shot, 0.0) / room
+    gain = top * (curve.ceiling - curve.zero_shot) / room
+    return Rise(float(expit(found[0])), float(np.exp(found[1])), gain, headroom)
+
+
+def misfit(curve: TaskCurve, rise: Rise) -> Floats:
+    """float64 [points]: how far the curve is off its rise, in shares of its highest value.
+
+    Only measured points strictly between zero-shot and the cap count: the others are given.
+    """
+    measured = np.array([point.status == "measured" for point in curve.points])
+    inner = (curve.x > 0) & (curve.x < 1) & measured
+    return curve.y[inner] / curve.y[-1] - beta_cdf(curve.x[inner], rise.area, rise.concentration)
+
+
+def _closest(x: Floats, y: Floats) -> Floats:
+    def errors(theta: Floats) -> Floats:
+        fitted = beta_cdf(x, float(expit(theta[0])), float(np.exp(theta[1])))
+        # A faint pull to the middle settles curves with a single step, which any s fits.
+        pull = np.array([theta[0], theta[1] - 1.5])
+        return np.concatenate([fitted - y, 0.02 * pull])
+
+    area = float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2))
+    start = np.array([float(logit(area)), 1.5])
+    return least_squares(errors, start, low=(-6.0, -2.0), high=(6.0, 5.0))
