@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-TASKS = ("sentiment_words", "name_gender", "boolean_expressions")
+TASKS = ("name_gender", "part_of_speech", "sentiment_words")
 
 
 def run_values(model: Path, storage: Path, **changes) -> dict:
@@ -19,9 +19,9 @@ def run_values(model: Path, storage: Path, **changes) -> dict:
         "tasks": {"calibration": list(TASKS[:2]), "held_out": [TASKS[2]]},
         "training": {
             "budgets": [8, 32],
-            "learning_rate": 1e-3,
-            "epochs": 2,
-            "max_steps": 8,
+            "learning_rate": 3e-3,
+            "epochs": 10,
+            "max_steps": 40,
             "batch_size": 8,
         },
         "evaluation": {"test_cap": 30},
