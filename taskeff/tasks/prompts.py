@@ -25,6 +25,11 @@ class TokenizedExample:
     id: str = ""
 
 
+# Templates that print today's date would give another prompt, so another measurement, every day;
+# this is the day that Llama-3.1's own template falls back on.
+_PINNED_DATE = "{%- macro strftime_now(pattern) -%}26 Jul 2024{%- endmacro +%}"
+
+
 def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """A digest of the chat template's text; `"plain"` where there is none."""
     template = getattr(tokenizer, "chat_template", None)
@@ -34,8 +39,10 @@ def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 class Prompter:
     """Renders examples of one task with one tokenizer's own chat template.
 
-    A template without a system role gets the instruction folded into the user turn; a tokenizer
-    without a template gets `instruction\\n\\ntext\\nAnswer:` as plain text.
+    A template without a system role, or one that drops it once there is an answer, gets the
+    instruction folded into the user turn; a tokenizer without a template gets
+    `instruction\\n\\ntext\\nAnswer:` as plain text. Templates that know `enable_thinking` have it
+    off, and the date is pinned for those that print it.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, description: str):
@@ -65,18 +72,11 @@ class Prompter:
         Raises:
             DataError: the answer is empty, or prompt and answer merge into one token.
         """
-        if not target.strip():
+        target = target.strip()
+        if not target:
             raise DataError(f"example {example_id!r}: the answer is empty; give every row a label")
-        prompt = self._render(text, None)
-        full = self._render(text, target)
-        if not full.startswith(prompt):
-            raise ModelError(
-                "the chat template renders a prompt that is no prefix of prompt + answer; "
-                "use a template whose generation prompt matches its assistant turn"
-            )
+        prompt, answer, tail = self._spans(text, target)
         prompt_ids = self._tokenize(prompt)
-        rest = full[len(prompt) :]
-        answer = rest[: rest.index(target) + len(target)] if target in rest else target
         both = self._tokenize(prompt + answer)
         if both[: len(prompt_ids)] != prompt_ids:
             raise DataError(
@@ -87,7 +87,7 @@ class Prompter:
         if not answer_ids:
             raise DataError(f"example {example_id!r}: the answer {target!r} has no tokens")
         if end_of_turn:
-            answer_ids += self._end_of_turn(prompt + answer, full)
+            answer_ids += self._end_of_turn(tail)
         return TokenizedExample(prompt_ids, answer_ids, example_id)
 
     def encode_example(self, example: Example, *, end_of_turn: bool) -> TokenizedExample:
@@ -104,10 +104,8 @@ class Prompter:
 
     def stop_ids(self) -> tuple[int, ...]:
         """Token ids that end an answer: the tokenizer's EOS and the template's end of turn."""
-        ids = list(self._eos())
-        rendered = self._render("x", "y")
-        ids += self._end_of_turn(rendered[: rendered.rindex("y") + 1], rendered)
-        return tuple(dict.fromkeys(ids))
+        _, _, tail = self._spans("x", "y")
+        return tuple(dict.fromkeys(self._eos() + self._end_of_turn(tail)))
 
     def choice_ids(self, choices: Sequence[str], text: str = "x") -> list[tuple[int, ...]]:
         """The answer tokens of each allowed answer."""
@@ -117,13 +115,28 @@ class Prompter:
         """The text of generated tokens, special tokens left out."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
-    def _end_of_turn(self, answered: str, full: str) -> tuple[int, ...]:
-        tail = self._tokenize(full)[len(self._tokenize(answered)) :]
-        special = set(self.tokenizer.all_special_ids)
-        for token in tail:
-            if token in special:
-                return (int(token),)
-        return self._eos()
+    def _spans(self, text: str, target: str) -> tuple[str, str, str]:
+        """Prompt, answer (with what the template puts before it) and what follows, as text."""
+        prompt, full = self._render(text, None), self._render(text, target)
+        if not full.startswith(prompt):
+            raise ModelError(
+                "the chat template renders a prompt that is no prefix of prompt + answer; "
+                "use a template whose generation prompt matches its assistant turn"
+            )
+        rest = full[len(prompt) :]
+        before, found, tail = rest.partition(target)
+        if not found:
+            raise ModelError(
+                f"the chat template does not write the answer {target!r} as it is given; "
+                "use a template that leaves the assistant's words alone"
+            )
+        return prompt, before + target, tail
+
+    def _end_of_turn(self, tail: str) -> tuple[int, ...]:
+        # Not every tokenizer names its end of turn among its special tokens (Gemma's do not).
+        added = self.tokenizer.added_tokens_decoder
+        ids = self.tokenizer(tail, add_special_tokens=False)["input_ids"]
+        return next(((int(token),) for token in ids if token in added), self._eos())
 
     def _eos(self) -> tuple[int, ...]:
         eos: Any = self.tokenizer.eos_token_id
@@ -133,33 +146,41 @@ class Prompter:
         if not self._has_template:
             head = f"{self.description}\n\n" if self.description else ""
             return f"{head}{text}\nAnswer:" + ("" if target is None else f" {target}")
-        if self._system_role or not self.description:
-            messages = [{"role": "user", "content": text}]
-            if self.description:
-                messages.insert(0, {"role": "system", "content": self.description})
-        else:
-            messages = [{"role": "user", "content": f"{self.description}\n\n{text}"}]
+        return self._apply_template(text, target, system_role=self._system_role)
+
+    def _apply_template(self, text: str, target: str | None, *, system_role: bool) -> str:
+        import jinja2
+
+        messages = [{"role": "user", "content": text}]
+        if self.description and system_role:
+            messages.insert(0, {"role": "system", "content": self.description})
+        elif self.description:
+            messages[0]["content"] = f"{self.description}\n\n{text}"
         if target is not None:
             messages.append({"role": "assistant", "content": target})
-        rendered = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=target is None
-        )
+        try:
+            rendered = self.tokenizer.apply_chat_template(
+                messages,
+                chat_template=_PINNED_DATE + self.tokenizer.get_chat_template(),
+                tokenize=False,
+                add_generation_prompt=target is None,
+                enable_thinking=False,
+            )
+        except jinja2.TemplateError as error:
+            raise ModelError(
+                f"the tokenizer's chat template fails: {error}; "
+                "mend chat_template in the model's folder or name another model"
+            ) from error
         return str(rendered)
 
     def _accepts_system_role(self) -> bool:
-        import jinja2
-
-        probe = [
-            {"role": "system", "content": "SYSTEM-PROBE"},
-            {"role": "user", "content": "x"},
-        ]
         try:
-            rendered = self.tokenizer.apply_chat_template(
-                probe, tokenize=False, add_generation_prompt=True
-            )
-        except (jinja2.TemplateError, ValueError):
+            prompt = self._apply_template("x", None, system_role=True)
+            full = self._apply_template("x", "y", system_role=True)
+        except ModelError:
             return False
-        return "SYSTEM-PROBE" in rendered
+        # Mistral's template writes the instruction into the last turn, if the user has that.
+        return self.description.strip() in prompt and full.startswith(prompt)
 
     def _tokenize(self, text: str) -> tuple[int, ...]:
         # A template writes its own BOS; plain text needs the tokenizer's.

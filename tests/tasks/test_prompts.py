@@ -1,0 +1,350 @@
+"""Prompts, answer spans and stop tokens under the chat templates of real model families."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from taskeff.errors import DataError, ModelError
+from taskeff.tasks import prompts
+from taskeff.tasks.prompts import Prompter, template_hash
+
+TEMPLATES = Path(__file__).parent / "templates"
+DESCRIPTION = "Answer with exactly one of these two words: yes, no."
+TEXT = "Word: sky"
+
+
+@dataclass(frozen=True)
+class Family:
+    """One model family: what its tokenizer holds, and the prompt its template must give."""
+
+    template: str | None
+    bos: str | None
+    eos: str
+    prompt: str
+    end: str
+    """The token that ends the model's turn."""
+    named: tuple[str, ...] = ()
+    """Special tokens its tokenizer names beside BOS and EOS."""
+    added: tuple[str, ...] = ()
+    """Special tokens it only lists as added."""
+    answer: str = "yes"
+    adds_bos: bool = True
+
+
+LLAMA = {
+    "bos": "<|begin_of_text|>",
+    "eos": "<|eot_id|>",
+    "end": "<|eot_id|>",
+    "added": ("<|start_header_id|>", "<|end_header_id|>", "<|end_of_text|>"),
+    "prompt": "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n"
+    "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
+    f"{DESCRIPTION}<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"
+    f"{TEXT}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+}
+CHATML = (
+    f"<|im_start|>system\n{DESCRIPTION}<|im_end|>\n"
+    f"<|im_start|>user\n{TEXT}<|im_end|>\n<|im_start|>assistant\n"
+)
+GEMMA = {
+    "bos": "<bos>",
+    "eos": "<eos>",
+    "end": "<end_of_turn>",
+    "added": ("<start_of_turn>", "<end_of_turn>"),
+    "prompt": f"<bos><start_of_turn>user\n{DESCRIPTION}\n\n{TEXT}<end_of_turn>\n"
+    "<start_of_turn>model\n",
+}
+FAMILIES = {
+    "llama-3.1": Family("llama-3.1-instruct", **LLAMA),
+    "llama-3.2": Family("llama-3.2-instruct", **LLAMA),
+    "mistral": Family(
+        "mistral-7b-instruct-v0.3",
+        bos="<s>",
+        eos="</s>",
+        end="</s>",
+        added=("[INST]", "[/INST]"),
+        prompt=f"<s>[INST] {DESCRIPTION}\n\n{TEXT}[/INST]",
+        answer=" yes",
+    ),
+    "qwen2.5": Family(
+        "qwen2.5-instruct",
+        bos=None,
+        eos="<|im_end|>",
+        end="<|im_end|>",
+        named=("<|im_start|>",),
+        added=("<|endoftext|>",),
+        prompt=CHATML,
+        adds_bos=False,
+    ),
+    "qwen3": Family(
+        "qwen3",
+        bos=None,
+        eos="<|im_end|>",
+        end="<|im_end|>",
+        named=("<|im_start|>",),
+        added=("<|endoftext|>", "<think>", "</think>"),
+        prompt=CHATML + "<think>\n\n</think>\n\n",
+        adds_bos=False,
+    ),
+    "gemma-2": Family("gemma-2-it", **GEMMA),
+    "gemma-3": Family("gemma-3-it", **GEMMA),
+    "smollm2": Family(
+        "smollm2-instruct",
+        bos="<|im_start|>",
+        eos="<|im_end|>",
+        end="<|im_end|>",
+        prompt=CHATML,
+        adds_bos=False,
+    ),
+    "none": Family(
+        None,
+        bos="<s>",
+        eos="</s>",
+        end="</s>",
+        prompt=f"<s>{DESCRIPTION}\n\n{TEXT}\nAnswer:",
+        answer=" yes",
+    ),
+}
+
+
+def tokenizer_of(family: Family, template: str | None = None) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer with the family's special tokens and template."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    named = [t for t in (family.bos, family.eos, *family.named) if t]
+    core.add_special_tokens(list(dict.fromkeys([*named, *family.added])))
+    if family.bos and family.adds_bos:
+        core.post_processor = processors.TemplateProcessing(
+            single=f"{family.bos} $A", special_tokens=[(family.bos, core.token_to_id(family.bos))]
+        )
+    if template is None and family.template:
+        template = (TEMPLATES / f"{family.template}.jinja").read_text(encoding="utf-8")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token=family.bos,
+        eos_token=family.eos,
+        additional_special_tokens=list(family.named),
+        chat_template=template,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+@pytest.fixture(scope="module", params=FAMILIES, ids=str)
+def family(request) -> Family:
+    return FAMILIES[request.param]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(family: Family) -> PreTrainedTokenizerFast:
+    return tokenizer_of(family)
+
+
+@pytest.fixture(scope="module")
+def prompter(tokenizer) -> Prompter:
+    return Prompter(tokenizer, DESCRIPTION)
+
+
+def test_the_prompt_is_what_the_family_was_trained_on(family, tokenizer, prompter):
+    assert tokenizer.decode(prompter.prompt_ids(TEXT)) == family.prompt
+
+
+def test_the_answer_span_is_exactly_the_answer(family, tokenizer, prompter):
+    example = prompter.encode(TEXT, "yes", end_of_turn=False)
+    assert tokenizer.decode(example.answer_ids) == family.answer
+    assert example.prompt_ids == prompter.prompt_ids(TEXT)
+
+
+def test_training_answers_end_the_turn(family, tokenizer, prompter):
+    example = prompter.encode(TEXT, "yes", end_of_turn=True)
+    assert tokenizer.decode(example.answer_ids) == family.answer + family.end
+    assert example.answer_ids[-1] == tokenizer.convert_tokens_to_ids(family.end)
+
+
+def test_the_span_is_that_of_the_whole_conversation(family, tokenizer, prompter):
+    """Training sees the very tokens that the template gives for a finished conversation."""
+    if family.template is None:
+        pytest.skip("there is no template to compare with")
+    example = prompter.encode(TEXT, "yes", end_of_turn=True)
+    ours = tokenizer.decode(example.prompt_ids + example.answer_ids)
+    content = f"{DESCRIPTION}\n\n{TEXT}" if family.prompt.count(DESCRIPTION + "\n\n") else TEXT
+    messages = [{"role": "user", "content": content}, {"role": "assistant", "content": "yes"}]
+    if content is TEXT:
+        messages.insert(0, {"role": "system", "content": DESCRIPTION})
+    whole = tokenizer.apply_chat_template(messages, tokenize=False, date_string="26 Jul 2024")
+    assert whole.startswith(ours) and not whole[len(ours) :].strip()
+
+
+def test_stop_tokens_are_eos_and_the_end_of_turn(family, tokenizer, prompter):
+    expected = {family.eos, family.end}
+    assert set(tokenizer.convert_ids_to_tokens(prompter.stop_ids())) == expected
+
+
+def test_exactly_one_bos(family, tokenizer, prompter):
+    ids = prompter.prompt_ids(TEXT)
+    if family.bos is None:
+        assert not set(ids) & {tokenizer.bos_token_id}
+    elif family.bos not in CHATML:
+        assert ids.count(tokenizer.bos_token_id) == 1
+        assert ids[0] == tokenizer.bos_token_id
+    else:  # SmolLM2 opens every turn with its BOS
+        assert ids.count(tokenizer.bos_token_id) == family.prompt.count(family.bos)
+
+
+def test_without_a_description_only_the_question_is_asked(tokenizer):
+    text = tokenizer.decode(Prompter(tokenizer, "").prompt_ids(TEXT))
+    assert TEXT in text and DESCRIPTION not in text
+
+
+def test_choices_are_encoded_as_answers_are(family, tokenizer, prompter):
+    yes, no = prompter.choice_ids(["yes", "no"])
+    assert yes == prompter.encode(TEXT, "yes", end_of_turn=False).answer_ids
+    assert tokenizer.decode(no).strip() == "no"
+
+
+def test_prompts_of_one_task_share_their_instruction(family, prompter, tokenizer):
+    one, two = prompter.prompt_ids("Word: sky"), prompter.prompt_ids("Word: sea")
+    shared = next(i for i, (a, b) in enumerate(zip(one, two, strict=True)) if a != b)
+    assert tokenizer.decode(one[:shared]).endswith(f"{DESCRIPTION}{_between(family)}Word: s")
+
+
+def _between(family: Family) -> str:
+    return family.prompt.partition(DESCRIPTION)[2].partition("Word")[0]
+
+
+@pytest.mark.parametrize(
+    "target", ["e", "user", "model", "s", "New York\nis a city", "50 %", "é漢"]
+)
+def test_any_answer_is_found_whole(family, tokenizer, prompter, target):
+    example = prompter.encode(TEXT, target, end_of_turn=False)
+    assert tokenizer.decode(example.answer_ids).strip() == target
+    assert tokenizer.decode(example.prompt_ids) == family.prompt
+
+
+def test_spaces_around_an_answer_do_not_count(prompter):
+    assert prompter.encode(TEXT, "  yes\n", end_of_turn=True) == prompter.encode(
+        TEXT, "yes", end_of_turn=True
+    )
+
+
+def test_the_date_of_a_run_changes_nothing(monkeypatch: pytest.MonkeyPatch):
+    from datetime import datetime
+
+    from transformers.utils import chat_template_utils
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2031, 5, 6, tzinfo=tz)
+
+    family = FAMILIES["llama-3.2"]
+    today = Prompter(tokenizer_of(family), DESCRIPTION).prompt_ids(TEXT)
+    monkeypatch.setattr(chat_template_utils, "datetime", Later)
+    # A template compiled before the change may be cached; another string is compiled afresh.
+    fresh = tokenizer_of(family)
+    fresh.chat_template = "{# another day #}" + fresh.chat_template
+    unpinned = fresh.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
+    assert "06 May 2031" in unpinned
+    assert Prompter(fresh, DESCRIPTION).prompt_ids(TEXT) == today
+
+
+def test_the_template_hash_is_of_the_template_alone(family, tokenizer):
+    again = tokenizer_of(family)
+    assert template_hash(tokenizer) == template_hash(again)
+    assert Prompter(tokenizer, "one").template_hash == Prompter(again, "two").template_hash
+    if family.template:
+        again.chat_template += " "
+        assert template_hash(tokenizer) != template_hash(again)
+    else:
+        assert template_hash(tokenizer) == "plain"
+
+
+def test_different_families_have_different_hashes():
+    hashes = {template_hash(tokenizer_of(family)) for family in FAMILIES.values()}
+    assert len(hashes) == len(FAMILIES)
+
+
+def test_templates_run_in_a_sandbox():
+    family = FAMILIES["smollm2"]
+    for template in (
+        "{{ messages.append(1) }}",
+        "{{ messages.__class__.__mro__[-1].__subclasses__() }}",
+    ):
+        with pytest.raises(ModelError, match=r"chat template fails: .*(unsafe|not safely)"):
+            Prompter(tokenizer_of(family, template), DESCRIPTION).prompt_ids(TEXT)
+
+
+def test_a_template_that_fails_is_one_error():
+    broken = tokenizer_of(FAMILIES["smollm2"], "{% for %}")
+    with pytest.raises(ModelError, match="chat template fails"):
+        Prompter(broken, DESCRIPTION).prompt_ids(TEXT)
+
+
+def test_two_bos_tokens_are_refused():
+    family = FAMILIES["llama-3.1"]
+    template = (TEMPLATES / f"{family.template}.jinja").read_text(encoding="utf-8")
+    doubled = tokenizer_of(family, "{{- bos_token }}" + template)
+    with pytest.raises(ModelError, match="two BOS tokens"):
+        Prompter(doubled, DESCRIPTION).prompt_ids(TEXT)
+
+
+def test_a_template_whose_prompt_is_no_prefix_is_refused():
+    template = (
+        "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+        "{% if add_generation_prompt %}GO{% endif %}"
+    )
+    prompter = Prompter(tokenizer_of(FAMILIES["smollm2"], template), DESCRIPTION)
+    with pytest.raises(ModelError, match="no prefix of prompt"):
+        prompter.encode(TEXT, "yes", end_of_turn=False)
+
+
+def test_a_template_that_changes_the_answer_is_refused():
+    template = "{% for m in messages %}{{ m['content'] | upper }}|{% endfor %}"
+    prompter = Prompter(tokenizer_of(FAMILIES["smollm2"], template), DESCRIPTION)
+    with pytest.raises(ModelError, match="does not write the answer 'yes'"):
+        prompter.encode(TEXT, "yes", end_of_turn=False)
+
+
+@pytest.mark.parametrize("target", ["", " \n"])
+def test_an_empty_answer_is_refused(prompter, target):
+    with pytest.raises(DataError, match="example 'row-7': the answer is empty"):
+        prompter.encode(TEXT, target, end_of_turn=False, example_id="row-7")
+
+
+def test_an_unlabelled_example_is_refused(prompter):
+    from taskeff.tasks.task import Example
+
+    with pytest.raises(DataError, match="example 'row-7' has no label"):
+        prompter.encode_example(Example("row-7", TEXT), end_of_turn=True)
+    labelled = prompter.encode_example(Example("row-7", TEXT, "no"), end_of_turn=True)
+    assert labelled == prompter.encode(TEXT, "no", end_of_turn=True, example_id="row-7")
+
+
+def test_an_answer_that_merges_with_the_prompt_is_refused():
+    core = Tokenizer(models.BPE(vocab={"a": 0, "b": 1, "ab": 2}, merges=[("a", "b")]))
+    template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, chat_template=template)
+    with pytest.raises(DataError, match="merge at their boundary"):
+        Prompter(tokenizer, "").encode("a", "b", end_of_turn=False)
+
+
+def test_decode_leaves_special_tokens_out(family, tokenizer, prompter):
+    example = prompter.encode(TEXT, "yes", end_of_turn=True)
+    assert prompter.decode(example.answer_ids) == family.answer
+
+
+def test_no_token_id_is_written_in_the_module():
+    import ast
+    import inspect
+
+    numbers = {
+        node.value
+        for node in ast.walk(ast.parse(inspect.getsource(prompts)))
+        if isinstance(node, ast.Constant) and type(node.value) is int
+    }
+    assert numbers <= {0, 1}
