@@ -255,7 +255,7 @@ def _pairs(fingerprint: object) -> tuple[tuple[str, str], ...]:
 
 def _shape(parameters: object) -> tuple[tuple[str, str], ...]:
     if isinstance(parameters, Mapping):
-        return tuple((str(key), f"{value:.3g}") for key, value in parameters.items())
+        return tuple((str(key), _short(value)) for key, value in parameters.items())
     return ()
 
 
@@ -269,3 +269,8 @@ def _correlation(name: str, row: Mapping[str, Any], level: float) -> Correlation
     limits = row.get("r_interval")
     interval = Interval(limits[0], limits[1], level) if limits else None
     return Correlation(name, row.get("r"), interval, row.get("mae"))
+
+
+def _short(value: Any) -> str:
+    """A number to three digits; several of them as how many there are."""
+    return f"{value:.3g}" if isinstance(value, int | float) else f"{len(value)} values"
