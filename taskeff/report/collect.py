@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import yaml
 
 from taskeff.curves.curve import TaskCurve as Curve
 from taskeff.errors import EstimateError, StorageError
@@ -176,10 +177,18 @@ def _provenance(run: Mapping[str, Any], store: Store) -> Provenance:
         model=run["identity"]["model"],
         revision=run["identity"]["revision"],
         template_hash=run["identity"]["chat_template"],
-        config_yaml=store.read_bytes("config.yaml").decode(),
+        config_yaml=_without_paths(store.read_bytes("config.yaml").decode()),
         seeds=tuple(run["seeds"]),
         versions=run["versions"],
         git_commit=run["git_commit"],
         duration_s=run["seconds"],
         cores=run["cores"],
     )
+
+
+def _without_paths(config: str) -> str:
+    """The configuration without the folders of the machine that ran it."""
+    values = yaml.safe_load(config)
+    values.pop("storage")
+    values["model"].pop("path")
+    return yaml.safe_dump(values, sort_keys=False)
