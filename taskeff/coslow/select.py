@@ -46,8 +46,17 @@ def select(
             draws from the whole pool (the published control).
 
     Raises:
-        DataError: a confidence is not a number, or fewer than `n` rows have one.
+        DataError: a confidence is not a number, fewer than `n` rows have one, or a setting is
+            out of range.
     """
+    if n < 1:
+        raise DataError(f"n is {n}; label at least one row")
+    if not 0 < quantile <= 1:
+        raise DataError(f"quantile {quantile} is no share of the pool; use 0.1, say")
+    if strategy not in ("low", "lowest", "random"):
+        raise DataError(f"strategy {strategy!r}: use low, lowest or random")
+    if not confidences:
+        raise DataError("the pool is empty; add unlabelled rows")
     for index, value in enumerate(confidences):
         if value is not None and not math.isfinite(value):
             raise DataError(f"pool row {index}: confidence {value}; score the row again")
