@@ -108,7 +108,7 @@ def read_ceilings(path: str | Path) -> dict[str, float | str | None]:
         score = cast("Mapping[str, Any]", entry)["score"]
         if score is None or isinstance(score, str):
             ceilings[name] = score
-        elif isinstance(score, int | float) and 0 < score <= 1:
+        elif isinstance(score, int | float) and not isinstance(score, bool) and 0 < score <= 1:
             ceilings[name] = float(score)
         else:
             raise DataError(f"{path}, task {name!r}: the ceiling {score!r} is not in (0, 1]")

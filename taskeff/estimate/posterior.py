@@ -69,13 +69,17 @@ class Posterior:
         """float64 [draws]: labels at which each curve first reaches `target`; inf beyond cap."""
         return np.power(float(self.cap), self.crossing(target))
 
+    def at(self, x: Floats) -> Floats:
+        """float64 [draws, len(x)]: every curve's share at `x`, straight between its points."""
+        right = np.minimum(np.maximum(np.searchsorted(self.x, x), 1), len(self.x) - 1)
+        part = (x - self.x[right - 1]) / (self.x[right] - self.x[right - 1])
+        return self.share[:, right - 1] * (1 - part) + self.share[:, right] * part
+
     def band(
         self, x: Floats, levels: Sequence[float]
     ) -> tuple[Floats, dict[float, tuple[Floats, Floats]]]:
         """Median share at each `x`, and per level the (low, high) between which it lies."""
-        right = np.minimum(np.maximum(np.searchsorted(self.x, x), 1), len(self.x) - 1)
-        part = (x - self.x[right - 1]) / (self.x[right] - self.x[right - 1])
-        share = self.share[:, right - 1] * (1 - part) + self.share[:, right] * part
+        share = self.at(x)
         ends = {
             level: (
                 np.quantile(share, (1 - level) / 2, axis=0),

@@ -15,7 +15,7 @@ import numpy as np
 
 from taskeff.curves.curve import TaskCurve
 from taskeff.errors import EstimateError
-from taskeff.estimate.rise import fit_rise, misfit
+from taskeff.estimate.rise import Rise, fit_rise, misfit
 from taskeff.estimate.special import (
     ArrayLike,
     Floats,
@@ -129,7 +129,9 @@ def shape_from_dict(kind: str, parameters: Mapping[str, Any]) -> CurveShape:
         raise EstimateError(f"curve 'beta' has no {error}; calibrate the family again") from None
 
 
-def fit_shape(curves: Sequence[TaskCurve], kind: str = "beta") -> CurveShape:
+def fit_shape(
+    curves: Sequence[TaskCurve], kind: str = "beta", rises: Sequence[Rise | None] | None = None
+) -> CurveShape:
     """The member of a family of curves closest to measured ones.
 
     Each curve is matched by c p(x) with its own c (the share reached at the cap) and its own area
@@ -140,6 +142,7 @@ def fit_shape(curves: Sequence[TaskCurve], kind: str = "beta") -> CurveShape:
     Args:
         curves: measured curves; those without any rise say nothing and are skipped.
         kind: ``beta`` or ``power`` (which has nothing to fit).
+        rises: `fit_rise` of every curve, where it is known already.
 
     Raises:
         EstimateError: no curve rises, or an unknown kind.
@@ -164,15 +167,17 @@ def fit_shape(curves: Sequence[TaskCurve], kind: str = "beta") -> CurveShape:
     s = float(np.exp(minimise(distance, float(np.log(0.05)), float(np.log(200.0)))))
     counts = Counter(p.budget for c in risen for p in c.points if p.budget > 0)
     budgets = tuple(sorted(n for n, count in counts.items() if 2 * count >= len(risen)))
-    return Beta(s, _roughness(risen), budgets)
+    if rises is None:
+        rises = [fit_rise(curve) for curve in curves]
+    return Beta(s, _roughness(curves, rises), budgets)
 
 
-def _roughness(curves: Sequence[TaskCurve]) -> float:
+def _roughness(curves: Sequence[TaskCurve], rises: Sequence[Rise | None]) -> float:
     """Root mean square departure of the curves from their rises, two numbers fitted to each."""
     squares, free = 0.0, 0
-    for curve in curves:
-        rise = fit_rise(curve)
-        off = misfit(curve, rise) if rise is not None else np.zeros(0)
-        squares += float(off @ off)
-        free += max(len(off) - 2, 0)
+    for curve, rise in zip(curves, rises, strict=True):
+        if rise is not None:
+            off = misfit(curve, rise)
+            squares += float(off @ off)
+            free += max(len(off) - 2, 0)
     return float(np.sqrt(squares / free)) if free else 0.0

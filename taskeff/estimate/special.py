@@ -58,6 +58,11 @@ def minimise(function: Callable[[float], float], low: float, high: float) -> flo
     return float(result.x)
 
 
+def interpolate(at: Floats, x: Floats, y: Floats) -> Floats:
+    """The broken line through (x, y) at `at`; x rising."""
+    return np.interp(at, x, y)
+
+
 def correlated_normal(covariance: Floats, draws: int, rng: np.random.Generator) -> Floats:
     """float64 [draws, dimensions] from a centred normal."""
     root = np.linalg.cholesky(covariance)

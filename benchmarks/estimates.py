@@ -1,0 +1,71 @@
+"""Leave-one-task-out comparison of predictors of labels needed.
+
+    python benchmarks/estimates.py --results DIR [--ceilings FILE] --cos-low CSV [--json OUT]
+
+Prints one line per predictor, pilot budgets and target; every figure is about tasks the predictor
+was not fitted on. Labels errors are in log2 units: 1.0 is a factor of two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from taskeff.errors import TaskeffError
+from taskeff.estimate.advice import replay
+from taskeff.estimate.evaluate import compare, read_cases
+
+
+def main() -> int:
+    """Run the comparison; 2 on bad input."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", required=True, help="folder of {task}.json")
+    parser.add_argument("--ceilings", help="a-priori ceilings")
+    parser.add_argument("--cos-low", required=True, help="CSV with columns task, cos_low")
+    parser.add_argument("--cap", type=int, default=5000)
+    parser.add_argument("--json", help="write every record here")
+    options = parser.parse_args()
+    try:
+        cases = read_cases(options.results, options.ceilings, options.cos_low, cap=options.cap)
+        records = compare(cases)
+        advice = replay(cases)
+    except TaskeffError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(
+        f"{len(cases)} tasks\n{'predictor':<18}{'pilots':<18}{'target':>6}{'AUC':>7}{'mean':>7}"
+        f"{'median':>8}{'signed':>8}{'<2x':>6}{'n':>4}{'AUROC':>7}  80 % of areas, labels; width"
+    )
+    for record in records:
+        print(_line(record))
+    print("\nstop advice: regret as a share of the oracle's cost, by value of a full score")
+    for row in advice:
+        print(f"  {row['value']:>8g} labels  regret {row['regret']:.3f}")
+    if options.json:
+        Path(options.json).write_text(
+            json.dumps({"records": records, "advice": advice}, indent=1) + "\n"
+        )
+    return 0
+
+
+def _line(record: dict) -> str:
+    def number(key: str, width: int) -> str:
+        value = record[key]
+        return f"{'-':>{width}}" if value is None else f"{value:>{width}.2f}"
+
+    pilots = ",".join(map(str, record["pilots"])) or "none"
+    text = f"{record['predictor']:<18}{pilots:<18}{record['target']:>6}{record['auc_mae']:>7.3f}"
+    text += number("log2_error_mean", 7) + number("log2_error_median", 8)
+    text += number("log2_error_signed", 8) + number("within_2x", 6) + f"{record['scored']:>4}"
+    text += number("reach_auroc", 7) + "  "
+    for key in ("auc_coverage", "label_coverage"):
+        if record[key]:
+            found = record[key]["80"]
+            text += f"{found['covered']:.0f}/{found['of']:.0f} ({found['width']:.2f})  "
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
