@@ -7,7 +7,7 @@ files or from a bundled builder; everything after that is the same for all of th
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from taskeff.errors import ConfigError, DataError, StorageError, TaskeffError
 from taskeff.store import digest, safe_part
+from taskeff.tasks.metrics import check_metric
 
 FILE_FORMATS = ("json", "csv", "parquet")
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
@@ -51,6 +52,9 @@ class TaskSpec(BaseModel):
     doc_to_text: str
     doc_to_target: str
     doc_to_choice: tuple[str, ...] | None = None
+    doc_to_keep: str | None = None
+    """A template that renders `True` for the labelled rows to keep; the others are left out. It
+    may ask for the label, so an unlabelled pool is taken whole."""
     metric: str = "exact_match"
     max_new_tokens: int = Field(default=30, ge=1)
     test_size: int | float = Field(default=0.1, gt=0)
@@ -64,6 +68,14 @@ class TaskSpec(BaseModel):
     @classmethod
     def _is_a_path_part(cls, value: str) -> str:
         return safe_part(value)
+
+    @field_validator("metric")
+    @classmethod
+    def _is_a_metric(cls, value: str) -> str:
+        try:
+            return check_metric(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -232,11 +244,13 @@ def _text(spec: TaskSpec, row: Mapping[str, Any], where: str) -> str:
 def render(template: str, row: Mapping[str, Any], *, field: str) -> str:
     """A Jinja2 template over one row's columns, sandboxed.
 
+    The whole row is `doc`, for columns whose names are no words: `doc["question-X"]`.
+
     Raises:
         DataError: a column is missing or the template is wrong.
     """
     try:
-        return _compiled(template).render(**row).strip()
+        return _compiled(template).render({"doc": row, **row}).strip()
     except jinja2.UndefinedError as error:
         raise DataError(f"{field}: {error}; columns are: {', '.join(map(str, row))}") from None
     except (jinja2.TemplateError, TypeError, ValueError) as error:
@@ -252,6 +266,11 @@ def _render_split(spec: TaskSpec, split: str, rows: Iterable[Mapping[str, Any]])
     examples: list[Example] = []
     for index, row in enumerate(rows):
         where = f"{split} row {index}"
+        try:
+            if spec.doc_to_keep and _is_left_out(spec.doc_to_keep, row):
+                continue
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from None
         text = _text(spec, row, where)
         try:
             target = render(spec.doc_to_target, row, field="doc_to_target")
@@ -265,6 +284,33 @@ def _render_split(spec: TaskSpec, split: str, rows: Iterable[Mapping[str, Any]])
             )
         examples.append(Example(f"{split}-{index}", text, target))
     return examples
+
+
+def _is_left_out(template: str, row: Mapping[str, Any]) -> bool:
+    verdict = render(template, row, field="doc_to_keep")
+    if verdict not in {"True", "False"}:
+        raise DataError(
+            f"doc_to_keep renders {verdict!r}; make it a comparison, which renders True or False"
+        )
+    return verdict == "False"
+
+
+def _with_label_names(split: Any) -> Iterator[Mapping[str, Any]]:
+    """The rows of a data set, with `COLUMN_name` beside every column of class labels.
+
+    A row that is not labelled (-1, as in hidden test sets) has an empty name.
+    """
+    labels = {
+        column: feature.names
+        for column, feature in split.features.items()
+        if hasattr(feature, "names")
+    }
+    for row in split:
+        named = {
+            f"{column}_name": names[row[column]] if row[column] in range(len(names)) else ""
+            for column, names in labels.items()
+        }
+        yield {**named, **row}
 
 
 def _distinct(examples: Sequence[Example], seen: set[str]) -> list[Example]:
@@ -311,7 +357,7 @@ def _rows(spec: TaskSpec, seed: int) -> dict[str, Iterable[Mapping[str, Any]]]:
     for split in wanted:
         if split not in loaded:
             raise DataError(f"no split {split!r}; there are: {', '.join(loaded)}")
-    return {split: loaded[split] for split in wanted}
+    return {split: _with_label_names(loaded[split]) for split in wanted}
 
 
 def _with_local_files(spec: TaskSpec, folder: Path) -> TaskSpec:

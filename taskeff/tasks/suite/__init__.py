@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from taskeff.errors import DataError
-from taskeff.tasks.suite import digits, geography, grammar, language, logic, puzzles, words
+from taskeff.tasks.suite import (
+    digits,
+    geography,
+    grammar,
+    language,
+    logic,
+    puzzles,
+    schedules,
+    words,
+)
 
 Builder = Callable[..., list[dict[str, str]]]
 
@@ -27,9 +36,11 @@ BUILDERS: dict[str, Builder] = {
     "common_words": words.common_words,
     "digits": digits.digits,
     "first_names": words.first_names,
+    "object_counting": schedules.object_counting,
     "part_of_speech": grammar.part_of_speech,
     "shuffled_objects": puzzles.shuffled_objects,
     "syllogisms": logic.syllogisms,
+    "temporal_sequences": schedules.temporal_sequences,
     "vader_sentiment": words.vader_sentiment,
     "verb_forms": grammar.verb_forms,
     "web_of_lies": logic.web_of_lies,
