@@ -23,7 +23,11 @@ from taskeff.store import digest, safe_part
 from taskeff.tasks.metrics import check_metric
 
 FILE_FORMATS = ("json", "csv", "parquet")
-_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
+_ENVIRONMENT = ImmutableSandboxedEnvironment(
+    undefined=jinja2.StrictUndefined,
+    # An empty cell must be found out as an empty answer, not become the word "None".
+    finalize=lambda value: "" if value is None else value,
+)
 
 
 @dataclass(frozen=True)
