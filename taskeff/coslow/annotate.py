@@ -1,15 +1,26 @@
-"""Hand-off files out, labels in: JSON lines that any labelling tool or editor can fill."""
+"""Hand-off files out, labels in: JSON lines, Label Studio, CSV, each read back with checks.
+
+Every format carries the row's id, its text and the text's hash, so that labels cannot drift to
+another row; what comes back may be any of the three, whatever went out.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 from taskeff.errors import DataError
 from taskeff.store import digest
 from taskeff.tasks.task import Example
+
+CSV_FIELDS = ("id", "text", "text_hash", "confidence", "label")
+# What a spreadsheet would run as a formula; a leading quote makes it text.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_annotate(
@@ -34,24 +45,77 @@ def write_lines(records: Sequence[Mapping[str, Any]]) -> bytes:
     return "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records).encode()
 
 
+def label_studio_tasks(records: Sequence[Mapping[str, Any]]) -> bytes:
+    """The records as Label Studio import JSON; the confidence is the prediction's score."""
+    tasks = []
+    for record in records:
+        data = {key: record[key] for key in ("id", "text", "text_hash", "confidence")}
+        task: dict[str, Any] = {"data": data}
+        if record["confidence"] is not None:
+            task["predictions"] = [{"score": record["confidence"], "result": []}]
+        tasks.append(task)
+    return (json.dumps(tasks, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def label_studio_config(choices: Sequence[str] | None) -> bytes:
+    """Label Studio's labelling configuration: a choice of labels, or a free text field."""
+    if choices:
+        options = "".join(f"    <Choice value={quoteattr(c)}/>\n" for c in choices)
+        field = (
+            '  <Choices name="label" toName="text" choice="single" required="true">\n'
+            f"{options}  </Choices>\n"
+        )
+    else:
+        field = '  <TextArea name="label" toName="text" maxSubmissions="1" required="true"/>\n'
+    return f'<View>\n  <Text name="text" value="$text"/>\n{field}</View>\n'.encode()
+
+
+def write_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
+    """The records as CSV; cells a spreadsheet would run as formulas get a leading quote."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer)
+    writer.writerow(CSV_FIELDS)
+    for record in records:
+        writer.writerow([_neutral(record[field]) for field in CSV_FIELDS])
+    # The mark lets a spreadsheet read it as UTF-8.
+    return buffer.getvalue().encode("utf-8-sig")
+
+
+def _neutral(value: object) -> object:
+    # A text that begins with quotes already gets one more, so that reading can take one off.
+    if isinstance(value, str) and value.lstrip("'").startswith(FORMULA_STARTS):
+        return f"'{value}"
+    return value
+
+
+def _restored(value: str) -> str:
+    if value.startswith("'") and value.lstrip("'").startswith(FORMULA_STARTS):
+        return value[1:]
+    return value
+
+
 def read_labels(path: Path, handed_out: Sequence[Mapping[str, Any]]) -> list[Example]:
-    """The labelled examples in `path`, checked against what was handed out.
+    """The labelled examples in `path`, checked against what was handed out, in its order.
+
+    Args:
+        path: `.csv`, `.json` (a Label Studio export) or JSON lines.
 
     Raises:
-        DataError: naming the file and the row: not JSON, an unknown or repeated id, a changed
-            text, an empty label or one outside the choices, or rows still missing.
+        DataError: naming the file and the row: unreadable, an unknown or repeated id, a changed
+            text or hash, an empty label or one outside the choices, or rows still missing.
     """
     expected = {record["id"]: record for record in handed_out}
     found: dict[str, Example] = {}
     unlabelled: list[str] = []
-    for number, record in _records(path):
-        where = f"{path}, line {number}"
+    for place, record in _records(path):
+        where = f"{path}, {place}"
         known = expected.get(str(record.get("id")))
         if known is None:
             raise DataError(f"{where}: id {record.get('id')!r} was not handed out")
         if known["id"] in found:
             raise DataError(f"{where}: id {known['id']!r} is labelled twice")
-        if digest(record.get("text")) != known["text_hash"]:
+        changed = digest(record.get("text")) != known["text_hash"]
+        if changed or record.get("text_hash", known["text_hash"]) != known["text_hash"]:
             raise DataError(f"{where}: the text of {known['id']!r} has changed; label it as it was")
         label = record.get("label")
         if not isinstance(label, str) or not label.strip():
@@ -70,13 +134,22 @@ def read_labels(path: Path, handed_out: Sequence[Mapping[str, Any]]) -> list[Exa
     return [found[record["id"]] for record in handed_out]
 
 
-def _records(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def _records(path: Path) -> list[tuple[str, dict[str, Any]]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
-    records: list[tuple[int, dict[str, Any]]] = []
-    for number, line in enumerate(lines, 1):
+    if path.suffix.lower() == ".csv":
+        return _csv_records(path, text)
+    if path.suffix.lower() == ".json":
+        return _label_studio_records(path, text)
+    return _line_records(path, text)
+
+
+def _line_records(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
+    records: list[tuple[str, dict[str, Any]]] = []
+    # Not splitlines: a text may hold the line separators that JSON leaves as they are.
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -85,5 +158,58 @@ def _records(path: Path) -> list[tuple[int, dict[str, Any]]]:
             raise DataError(f"{path}, line {number}: not JSON: {error}") from None
         if not isinstance(record, dict):
             raise DataError(f"{path}, line {number}: expected an object")
-        records.append((number, record))
+        records.append((f"line {number}", record))
     return records
+
+
+def _csv_records(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
+    # A spreadsheet of some locales saves with semicolons.
+    header = text.split("\n", 1)[0]
+    reader = csv.DictReader(
+        io.StringIO(text, newline=""), delimiter=";" if header.count(";") > 1 else ","
+    )
+    if missing := {"id", "text", "label"} - set(reader.fieldnames or ()):
+        raise DataError(f"{path}: no column {', '.join(sorted(missing))}; keep the header row")
+    records: list[tuple[str, dict[str, Any]]] = []
+    for number, row in enumerate(reader, 1):
+        if None in row:
+            raise DataError(f"{path}, row {number}: more cells than columns; quote the commas")
+        cells = {key: _restored(value or "") for key, value in row.items()}
+        if any(cells.values()):
+            records.append((f"row {number}", cells))
+    return records
+
+
+def _label_studio_records(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
+    """Label Studio's JSON export, or its JSON-MIN export (flat objects)."""
+    try:
+        tasks = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON: {error}") from None
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise DataError(f"{path}: expected a list of tasks as Label Studio exports them")
+    records: list[tuple[str, dict[str, Any]]] = []
+    for number, task in enumerate(tasks, 1):
+        data = task.get("data")
+        if not isinstance(data, dict):
+            records.append((f"task {number}", task))
+            continue
+        labels = [label for one in _annotations(task) for label in _labels(one)]
+        if len(set(labels)) > 1:
+            raise DataError(f"{path}, task {number}: annotators disagree: {', '.join(labels)}")
+        records.append((f"task {number}", {**data, "label": labels[0] if labels else ""}))
+    return records
+
+
+def _annotations(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    given = task.get("annotations") or []
+    return [one for one in given if isinstance(one, dict) and not one.get("was_cancelled")]
+
+
+def _labels(annotation: Mapping[str, Any]) -> list[str]:
+    found: list[str] = []
+    for result in annotation.get("result") or []:
+        value = result.get("value", {})
+        chosen = value.get("choices") or value.get("text") or []
+        found += [chosen] if isinstance(chosen, str) else [str(one) for one in chosen]
+    return found

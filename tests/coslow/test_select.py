@@ -60,9 +60,7 @@ def test_a_confidence_that_is_no_number_names_its_row(value):
 
 
 def test_too_few_rows():
-    with pytest.raises(
-        DataError, match="the pool has 31 rows with a confidence, fewer"
-    ):
+    with pytest.raises(DataError, match="the pool has 31 rows with a confidence, fewer"):
         select([*rising(31), None, None])
     with pytest.raises(DataError, match="the pool is empty"):
         select([])
