@@ -9,6 +9,8 @@ Shapes: B rows, P prefix tokens, T suffix tokens, H heads, V vocabulary.
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ class Generation:
     tokens: generated ids, the stop token excluded. top_probs: the probability of each.
     choice: index of the label found under the restriction to labels, None where none were given.
     stopped: a stop token ended the answer (otherwise `max_new_tokens` did).
+    probs: each generated token's own probability; under greedy decoding it is the top one.
     """
 
     index: int
@@ -38,6 +41,7 @@ class Generation:
     top_probs: tuple[float, ...]
     choice: int | None
     stopped: bool
+    probs: tuple[float, ...] = ()
 
 
 @torch.inference_mode()
@@ -49,6 +53,7 @@ def greedy(
     stop_ids: Collection[int],
     choices: Sequence[Sequence[int]] | None = None,
     max_tokens: int = MAX_TOKENS,
+    sample_seed: str | None = None,
 ) -> list[Generation]:
     """Greedy answers to `prompts`, in their order.
 
@@ -58,6 +63,8 @@ def greedy(
         choices: the answer tokens of each allowed label; `Generation.choice` is then the label
             that greedy decoding restricted to them arrives at.
         max_tokens: tokens of KV cache held at once; one row that needs more runs alone.
+        sample_seed: draw each token from the model's distribution instead of taking the most
+            probable; a row's draws depend on the seed and its number, not on its batch.
 
     Raises:
         DataError: an empty prompt, one longer than the model's window, or labels that cannot be
@@ -80,7 +87,7 @@ def greedy(
             suffixes = [prompts[i][n_prefix:] for i in rows]
             state = prefill(model, prefix, n_prefix, suffixes, max_new_tokens)
             picked = [None] * len(rows) if trie is None else trie.choose(state)
-            answers = _Answers(len(rows), max_new_tokens, stop, rows)
+            answers = _Answers(rows, max_new_tokens, stop, sample_seed)
             state.decode(answers.extend)
             for k, i in enumerate(rows):
                 found[i] = answers.generation(k, i, picked[k])
@@ -90,35 +97,64 @@ def greedy(
 class _Answers:
     """The unrestricted answers as they grow."""
 
-    def __init__(self, n: int, max_new_tokens: int, stop: frozenset[int], names: Sequence[int]):
-        self._limit, self._stop, self._names = max_new_tokens, stop, names
-        self._tokens: list[list[int]] = [[] for _ in range(n)]
-        self._probs: list[list[float]] = [[] for _ in range(n)]
-        self._stopped = [False] * n
+    def __init__(
+        self,
+        indices: Sequence[int],
+        max_new_tokens: int,
+        stop: frozenset[int],
+        sample_seed: str | None,
+    ):
+        self._limit, self._stop, self._seed = max_new_tokens, stop, sample_seed
+        self._indices = indices
+        self._tokens: list[list[int]] = [[] for _ in indices]
+        self._top_probs: list[list[float]] = [[] for _ in indices]
+        self._probs: list[list[float]] = [[] for _ in indices]
+        self._stopped = [False] * len(indices)
 
     def extend(self, logits: Tensor, rows: list[int]) -> list[int | None]:
-        """Append each row's most probable token; see `DecodingState.decode`."""
-        best, top = logits.float().max(dim=-1)
-        probs = (best - logits.float().logsumexp(dim=-1)).exp()
+        """Append a token to each row; see `DecodingState.decode`."""
+        distribution = logits.float().softmax(dim=-1)
+        best, top = distribution.max(dim=-1)
+        chosen = top if self._seed is None else self._draw(distribution, rows)
+        probs = distribution.gather(1, chosen[:, None])[:, 0]
         fed: list[int | None] = []
-        for row, token, prob in zip(rows, top.tolist(), probs.tolist(), strict=True):
-            if prob != prob:
+        for row, token, own, highest in zip(
+            rows, chosen.tolist(), probs.tolist(), best.tolist(), strict=True
+        ):
+            if not math.isfinite(highest):
                 raise ModelError(
-                    f"row {self._names[row]}: the model's logits are not finite; "
+                    f"row {self._indices[row]}: the model's logits are not finite; "
                     "load it in float32 or bfloat16"
                 )
             self._stopped[row] = token in self._stop
             if not self._stopped[row]:
                 self._tokens[row].append(token)
-                self._probs[row].append(prob)
+                self._probs[row].append(own)
+                self._top_probs[row].append(highest)
             done = self._stopped[row] or len(self._tokens[row]) >= self._limit
             fed.append(None if done else token)
         return fed
 
+    def _draw(self, distribution: Tensor, rows: list[int]) -> Tensor:
+        at = [
+            random.Random(f"{self._seed}:{self._indices[row]}:{len(self._tokens[row])}").random()
+            for row in rows
+        ]
+        cumulative = distribution.double().cumsum(dim=-1)
+        points = torch.tensor(at, dtype=torch.float64, device=distribution.device)[:, None]
+        token = torch.searchsorted(cumulative, points * cumulative[:, -1:], right=True)
+        return token[:, 0].clamp(max=distribution.shape[-1] - 1)
+
     def generation(self, row: int, index: int, choice: int | None) -> Generation:
         """The finished answer of a row."""
-        tokens, probs = tuple(self._tokens[row]), tuple(self._probs[row])
-        return Generation(index, tokens, probs, choice, self._stopped[row])
+        return Generation(
+            index,
+            tuple(self._tokens[row]),
+            tuple(self._top_probs[row]),
+            choice,
+            self._stopped[row],
+            tuple(self._probs[row]),
+        )
 
 
 class _Trie:

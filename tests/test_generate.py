@@ -99,7 +99,7 @@ def test_an_immediate_stop_leaves_an_empty_answer(llama):
     prompts = prompts_of(4, 0)
     first = plain(llama, prompts[2], 1, ())[0][0]
     found = greedy(llama, prompts, max_new_tokens=5, stop_ids=[first])
-    assert found[2] == Generation(2, (), (), None, True)
+    assert found[2] == Generation(2, (), (), None, stopped=True)
 
 
 def test_generation_config_is_ignored(llama):
@@ -108,6 +108,19 @@ def test_generation_config_is_ignored(llama):
     llama.generation_config.repetition_penalty = 1.8
     llama.generation_config.do_sample = True
     assert greedy(llama, prompts, max_new_tokens=8, stop_ids=[1]) == before
+
+
+def test_samples_follow_the_models_distribution(llama):
+    prompt = prompts_of(1, 0)[0]
+    with torch.no_grad():
+        expected = llama(torch.tensor([prompt])).logits[0, -1].softmax(-1)
+    drawn = greedy(llama, [prompt] * 2000, max_new_tokens=1, stop_ids=[], sample_seed="0")
+    counts = torch.bincount(torch.tensor([one.tokens[0] for one in drawn]), minlength=VOCAB)
+    assert float((counts / 2000 - expected).abs().max()) < 0.05
+    assert counts.count_nonzero() > 1
+    one = drawn[0]
+    assert one.probs[0] == pytest.approx(float(expected[one.tokens[0]]), abs=1e-5)
+    assert one.top_probs[0] == pytest.approx(float(expected.max()), abs=1e-5)
 
 
 def test_a_model_in_training_comes_back_in_training(llama):

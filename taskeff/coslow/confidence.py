@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -22,12 +22,15 @@ CHUNK = 1024  # rows sorted by length and held at once
 class Confidence:
     """One row's confidence; `value` is None, with a `reason`, where there is no answer.
 
-    `value` grows with confidence for both metrics: under `ppl` it is minus the perplexity.
+    `value` grows with confidence for both metrics: under `ppl` it is minus the perplexity. Of
+    several sampled answers `value` is the mean, `repeats` holds each one's, None for an empty
+    one, and `tokens` are the first's.
     """
 
     value: float | None
     tokens: tuple[int, ...]
     reason: str | None = None
+    repeats: tuple[float | None, ...] = ()
 
 
 def score_confidence(
@@ -39,6 +42,8 @@ def score_confidence(
     metric: Metric = "mean_top_prob",
     max_tokens: int = 4096,
     on_long: OnLong = "error",
+    repeats: int = 1,
+    seed: int = 0,
 ) -> list[Confidence]:
     """`stream_confidence` over a pool that fits in memory."""
     return list(
@@ -50,6 +55,8 @@ def score_confidence(
             metric=metric,
             max_tokens=max_tokens,
             on_long=on_long,
+            repeats=repeats,
+            seed=seed,
         )
     )
 
@@ -63,6 +70,8 @@ def stream_confidence(
     metric: Metric = "mean_top_prob",
     max_tokens: int = 4096,
     on_long: OnLong = "error",
+    repeats: int = 1,
+    seed: int = 0,
     chunk: int = CHUNK,
 ) -> Iterator[Confidence]:
     """The confidence of each prompt's greedy answer, in input order (arXiv 2512.24991).
@@ -75,48 +84,54 @@ def stream_confidence(
         max_tokens: tokens of KV cache held at once.
         on_long: what to do with a prompt that exceeds the model's window: refuse the pool, leave
             the row without a confidence, or cut out its middle.
+        repeats: 1 is greedy; more scores as many sampled answers, drawn by `seed`.
 
     Raises:
-        ConfigError: an unknown metric or `on_long`.
+        ConfigError: an unknown metric or `on_long`, or `repeats` below 1.
         DataError: an empty pool, or a prompt that is empty or too long, by its row.
     """
     if metric not in ("mean_top_prob", "ppl"):
         raise ConfigError(f"confidence metric {metric!r}: use mean_top_prob or ppl")
     if on_long not in ("error", "skip", "truncate"):
         raise ConfigError(f"on_long {on_long!r}: use error, skip or truncate")
-    return _scored(
-        model, iter(prompts), stop_ids, max_new_tokens, metric, max_tokens, on_long, chunk
-    )
+    if repeats < 1:
+        raise ConfigError(f"repeats is {repeats}; score at least one answer")
+    seeds = [None] if repeats == 1 else [f"{seed}:{k}" for k in range(repeats)]
 
-
-def _scored(
-    model: PreTrainedModel,
-    prompts: Iterator[Sequence[int]],
-    stop_ids: Collection[int],
-    max_new_tokens: int,
-    metric: Metric,
-    max_tokens: int,
-    on_long: OnLong,
-    chunk: int,
-) -> Iterator[Confidence]:
-    config = model.config.get_text_config(decoder=True)
-    window = getattr(config, "max_position_embeddings", None)
-    room = None if window is None else window - max_new_tokens
-    done = 0
-    while rows := list(islice(prompts, chunk)):
-        fitted = [_fit(done + k, row, room, on_long) for k, row in enumerate(rows)]
-        generations = iter(
+    def answer(rows: Sequence[Sequence[int]], first_row: int) -> list[list[Generation]]:
+        return [
             greedy(
                 model,
-                [row for row in fitted if row is not None],
+                rows,
                 max_new_tokens=max_new_tokens,
                 stop_ids=stop_ids,
                 max_tokens=max_tokens,
+                sample_seed=None if one is None else f"{one}:{first_row}",
             )
-        )
+            for one in seeds
+        ]
+
+    config = model.config.get_text_config(decoder=True)
+    window = getattr(config, "max_position_embeddings", None)
+    room = None if window is None else window - max_new_tokens
+    return _scored(iter(prompts), answer, metric, on_long, room, chunk)
+
+
+def _scored(
+    prompts: Iterator[Sequence[int]],
+    answer: Callable[[Sequence[Sequence[int]], int], list[list[Generation]]],
+    metric: Metric,
+    on_long: OnLong,
+    room: int | None,
+    chunk: int,
+) -> Iterator[Confidence]:
+    done = 0
+    while rows := list(islice(prompts, chunk)):
+        fitted = [_fit(done + k, row, room, on_long) for k, row in enumerate(rows)]
+        generations = zip(*answer([row for row in fitted if row is not None], done), strict=True)
         for given, row in zip(rows, fitted, strict=True):
             if row is None:
-                reason = f"{len(given)} prompt tokens exceed the model's window of {window}"
+                reason = f"{len(given)} prompt tokens exceed the {room} there is room for"
                 yield Confidence(None, (), reason)
             else:
                 yield _confidence(next(generations), metric)
@@ -143,10 +158,19 @@ def _fit(
     )
 
 
-def _confidence(generation: Generation, metric: Metric) -> Confidence:
+def _confidence(generations: Sequence[Generation], metric: Metric) -> Confidence:
+    values = [_value(generation, metric) for generation in generations]
+    known = [value for value in values if value is not None]
+    tokens = generations[0].tokens
+    repeats = tuple(values) if len(values) > 1 else ()
+    if not known:
+        return Confidence(None, tokens, "the model ended its turn without an answer", repeats)
+    return Confidence(float(np.mean(known)), tokens, None, repeats)
+
+
+def _value(generation: Generation, metric: Metric) -> float | None:
     if not generation.tokens:
-        return Confidence(None, (), "the model ended its turn without an answer")
-    probs = np.asarray(generation.top_probs, dtype=np.float64)
-    perplexity = float(np.exp(-np.log(probs).mean()))
-    value = float(probs.mean()) if metric == "mean_top_prob" else -perplexity
-    return Confidence(value, generation.tokens)
+        return None
+    if metric == "mean_top_prob":
+        return float(np.mean(generation.top_probs))
+    return -float(np.exp(-np.log(generation.probs).mean()))

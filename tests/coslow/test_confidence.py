@@ -72,7 +72,7 @@ def test_long_rows(model, prompts):
         score_confidence(model, pool, **settings)
     skipped = score_confidence(model, pool, on_long="skip", **settings)
     assert skipped[1].value is None
-    assert skipped[1].reason == "288 prompt tokens exceed the model's window of 256"
+    assert skipped[1].reason == "288 prompt tokens exceed the 254 there is room for"
     assert skipped[2].value is not None
     cut = (*pool[1][:127], *pool[1][-127:])
     truncated = score_confidence(model, pool, on_long="truncate", **settings)
@@ -81,12 +81,27 @@ def test_long_rows(model, prompts):
     assert truncated[1].value == pytest.approx(expected.value, abs=1e-5)
 
 
+def test_repeats_are_seeded_samples_all_reported(model, prompts):
+    settings = {"stop_ids": [5, 6], "max_new_tokens": 4, "repeats": 3}
+    found = score_confidence(model, prompts, seed=1, **settings)
+    assert found == score_confidence(model, prompts, seed=1, **settings)
+    assert found != score_confidence(model, prompts, seed=2, **settings)
+    for one in found:
+        assert len(one.repeats) == 3
+        known = [value for value in one.repeats if value is not None]
+        assert one.value == pytest.approx(sum(known) / len(known))
+    assert any(len(set(one.repeats)) > 1 for one in found)
+    alone = score_confidence(model, prompts, seed=1, max_tokens=1, **settings)
+    assert [one.tokens for one in alone] == [one.tokens for one in found]
+
+
 @pytest.mark.parametrize(
     ("pool", "settings", "error", "message"),
     [
         ([], {}, DataError, "the pool is empty"),
         ([(1,), ()], {}, DataError, "pool row 1: the prompt is empty"),
         ([(1,)], {"metric": "entropy"}, ConfigError, "use mean_top_prob or ppl"),
+        ([(1,)], {"repeats": 0}, ConfigError, "at least one"),
         ([(1,)], {"on_long": "cut"}, ConfigError, "use error, skip or truncate"),
     ],
 )
