@@ -13,9 +13,14 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from taskeff.errors import TaskeffError
 from taskeff.estimate.advice import replay
-from taskeff.estimate.evaluate import compare, read_cases
+from taskeff.estimate.evaluate import PILOTS, compare, read_cases
+from taskeff.estimate.shapes import Beta, Power
+
+NESTED = [list(budgets) for budgets in PILOTS[:5]]
 
 
 def main() -> int:
@@ -26,6 +31,7 @@ def main() -> int:
     parser.add_argument("--cos-low", required=True, help="CSV with columns task, cos_low")
     parser.add_argument("--cap", type=int, default=5000)
     parser.add_argument("--json", help="write every record here")
+    parser.add_argument("--figure", help="draw the figure of docs/estimates.md here (SVG or PNG)")
     options = parser.parse_args()
     try:
         cases = read_cases(options.results, options.ceilings, options.cos_low, cap=options.cap)
@@ -47,7 +53,40 @@ def main() -> int:
         Path(options.json).write_text(
             json.dumps({"records": records, "advice": advice}, indent=1) + "\n"
         )
+    if options.figure:
+        draw(records, options.figure)
     return 0
+
+
+def draw(records: list[dict], path: str) -> None:
+    """The two curve families, and the error at 90 % by number of pilots."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    # A fixed salt and no date: the same figure is the same bytes.
+    matplotlib.rcParams["svg.hashsalt"] = "taskeff"
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    x = np.linspace(0, 1, 400)
+    for area, colour in ((0.3, "C0"), (0.5, "C1"), (0.7, "C2")):
+        left.plot(x, Beta(7.0).value(x, area), colour, label=f"area {area}")
+        left.plot(x, Power().value(x, area), colour, linestyle=":")
+    left.set(xlabel="log2 n / log2 cap", ylabel="share of the range")
+    left.set_title("Beta curve, s = 7 (solid); power (dotted)", fontsize=10)
+    left.legend(frameon=False)
+    for name in ("mean", "published", "beta", "power_fit", "inverse_power_law", "ours"):
+        found = {
+            r["n_pilots"]: r["log2_error_mean"]
+            for r in records
+            if r["predictor"] == name and r["target"] == 0.9 and r["pilots"] in NESTED
+        }
+        right.plot(found.keys(), found.values(), marker="o", label=name.replace("_", " "))
+    right.set(xlabel="pilots (50, 100, 200, 500 labels)", ylabel="mean error, log2 labels")
+    right.set_title("labels to 90 %, one task left out", fontsize=10)
+    right.set_ylim(bottom=0)
+    right.legend(frameon=False, fontsize=8)
+    figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
 
 
 def _line(record: dict) -> str:

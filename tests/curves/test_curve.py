@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskeff.curves.curve import data_efficiency
@@ -62,6 +62,7 @@ def test_published_mode_without_zero_shot_starts_at_its_first_budget():
     assert curve.zero_shot == 0.2
 
 
+@settings(deadline=None)
 @given(st.floats(0.05, 20))
 def test_area_of_a_power(p):
     budgets = np.unique(np.round(2 ** np.linspace(0, 12, 400))).astype(int)
@@ -71,6 +72,7 @@ def test_area_of_a_power(p):
     assert curve.auc == pytest.approx(1 / (1 + p), abs=0.05)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.integers(1, CAP), st.floats(0, 1), min_size=1, max_size=9),
     st.floats(0, 0.9),
@@ -90,6 +92,7 @@ def test_curves_rise_from_0_and_cross_where_they_say(scores, zero_shot, mode):
             assert np.interp(x, curve.x, curve.y) == pytest.approx(share, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(st.permutations([(0, 0.1), (50, 0.3), (100, 0.2), (5000, 0.9)]))
 def test_order_of_rows_does_not_matter(rows):
     expected = data_efficiency(dict(sorted(rows)), cap=CAP, ceiling=None).auc
