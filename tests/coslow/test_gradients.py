@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from taskeff.config import ModelConfig
 from taskeff.coslow.gradients import LoRA, gradient_gram
 from taskeff.coslow.gram import ghost, ghost_is_cheaper, materialised
 from taskeff.coslow.linears import decoder_blocks, find_targets, prunable
 from taskeff.coslow.ragged import lay_out
+from taskeff.coslow.statistic import coslow
 from taskeff.errors import ConfigError, DataError, ModelError
-from taskeff.tasks.prompts import TokenizedExample
+from taskeff.models import load_model, load_tokenizer
+from taskeff.tasks.prompts import Prompter, TokenizedExample
+from taskeff.tasks.task import load_spec
 from tests.coslow.reference import (
     CONFIGS,
     VOCAB,
@@ -19,6 +23,7 @@ from tests.coslow.reference import (
     plain_gram,
 )
 
+NAMES = ["Ann", "Bob", "Eve", "Dan", "Ida", "Jim", "Kay", "Leo"]
 SMALL = LoRA(rank=8, alpha=8, seed=3)
 WAYS = {
     "default": {},
@@ -268,3 +273,31 @@ def test_an_attention_of_its_own_is_refused(llama, monkeypatch):
     monkeypatch.setattr(type(llama), "_supports_attention_backend", False)
     with pytest.raises(ModelError, match="an attention of its own"):
         gradient_gram(llama, examples_of(2, 0), SMALL)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_model):
+    """The tests' trained model, and the labelled rows of a bundled task as it sees them."""
+    config = ModelConfig(path=str(tiny_model), name="tiny", dtype="float32", attn="sdpa")
+    spec = load_spec("name_gender")
+    prompter = Prompter(load_tokenizer(config), spec.description)
+    rows = [
+        prompter.encode(f"Name: {name}", label, end_of_turn=False, example_id=name)
+        for name, label in zip(NAMES, ["female", "male"] * 4, strict=True)
+    ]
+    return load_model(config, "cpu"), rows
+
+
+@pytest.mark.parametrize("schedule", ["stored", "layer-major"])
+@pytest.mark.parametrize("max_tokens", [2048, 400])
+def test_the_trained_model_equals_autograd(trained, schedule, max_tokens):
+    model, rows = trained
+    gram = gradient_gram(model, rows, LoRA(), schedule=schedule, max_tokens=max_tokens)
+    close(gram, plain_gram(model, rows, LoRA()))
+
+
+def test_coslow_of_the_trained_model_is_bit_identical(trained):
+    model, rows = trained
+    first, second = (coslow(gradient_gram(model, rows).cosines) for _ in range(2))
+    assert first == second
+    assert -1 < first.median < 1
