@@ -67,7 +67,7 @@ def draw(records: list[dict], path: str) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "taskeff"
     from matplotlib import pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
     x = np.linspace(0, 1, 400)
     for area, colour in ((0.3, "C0"), (0.5, "C1"), (0.7, "C2")):
         left.plot(x, Beta(7.0).value(x, area), colour, label=f"area {area}")
@@ -85,7 +85,8 @@ def draw(records: list[dict], path: str) -> None:
     right.set(xlabel="pilots (50, 100, 200, 500 labels)", ylabel="mean error, log2 labels")
     right.set_title("labels to 90 %, one task left out", fontsize=10)
     right.set_ylim(bottom=0)
-    right.legend(frameon=False, fontsize=8)
+    right.set_xticks(range(5))
+    right.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
 
 

@@ -238,4 +238,3 @@ PREDICTORS: Mapping[str, Fitter] = {
     "ours": fit_ours,
 }
 NEEDS_PILOTS = frozenset({"power_fit", "inverse_power_law"})
-USES_PILOTS = NEEDS_PILOTS | {"ours"}

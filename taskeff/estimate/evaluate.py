@@ -21,7 +21,6 @@ from taskeff.errors import DataError
 from taskeff.estimate.baselines import (
     NEEDS_PILOTS,
     PREDICTORS,
-    USES_PILOTS,
     Answer,
     Case,
     Ends,
@@ -105,7 +104,7 @@ def compare(
     for name in predictors:
         fitted = [PREDICTORS[name](fold) for fold in folds]
         for budgets in pilots:
-            if (budgets and name not in USES_PILOTS) or (not budgets and name in NEEDS_PILOTS):
+            if not budgets and name in NEEDS_PILOTS:
                 continue
             for target in targets:
                 rows = [_row(c, p, budgets, target) for c, p in zip(cases, fitted, strict=True)]
