@@ -57,9 +57,7 @@ def main() -> None:
     model = build(args.layers)
     prompts = [example.prompt_ids for example in workload("shared", args.n)]
     print(f"{args.n} prompts, load {os.getloadavg()[0]:.2f}")
-    print(
-        "| new | variant | CPU s min | median | wall s | x published | same tokens | max dp |"
-    )
+    print("| new | variant | CPU s min | median | wall s | x published | same tokens | max dp |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for new in args.new:
         compare(model, prompts, new, args.rounds)
