@@ -28,7 +28,7 @@ class ModelConfig(_Section):
     """What the family is called in artefacts; `taskeff predict --family NAME` reads it."""
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    attn: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+    attn: Literal["auto", "sdpa", "eager"] = "auto"
 
     @field_validator("name")
     @classmethod
@@ -136,7 +136,6 @@ class ClusterConfig(_Section):
     threads_per_worker: int = Field(default=1, ge=1)
     scoring_actors: int = Field(default=2, ge=1)
     max_failures: int = Field(default=2, ge=0)
-    placement_timeout_minutes: float = Field(default=30, gt=0)
 
 
 class RunConfig(_Section):

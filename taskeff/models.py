@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import re
@@ -53,7 +52,7 @@ def load_model(config: ModelConfig, device: str | None = None) -> PreTrainedMode
     from transformers import AutoModelForCausalLM
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    attention = attention_choice(config.attn, device)
+    attention = attention_choice(config.attn)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             config.path,
@@ -87,12 +86,9 @@ def model_config(path: str, dtype: str = "float32") -> ModelConfig:
         raise ModelError(f"dtype {dtype!r}: give float32, bfloat16 or float16") from None
 
 
-def attention_choice(wanted: str, device: str) -> str:
-    """`auto` -> flash_attention_2 where it is installed and the device is CUDA, else sdpa."""
-    if wanted != "auto":
-        return wanted
-    flash = device.startswith("cuda") and importlib.util.find_spec("flash_attn") is not None
-    return "flash_attention_2" if flash else "sdpa"
+def attention_choice(wanted: str) -> str:
+    """`auto` -> sdpa: packed rows need a block mask, which flash attention does not take."""
+    return "sdpa" if wanted == "auto" else wanted
 
 
 def model_identity(config: ModelConfig) -> dict[str, str | None]:

@@ -39,7 +39,7 @@ def select(
     spec = load_spec(task)
     store = Store(str(out))
     store.check_writable()
-    pool = load_pool(spec, settings.seed)
+    pool = load_pool(spec, settings.seed, settings.pool_cap)
     tokenizer = load_tokenizer(model)
     prompter = Prompter(tokenizer, spec.description)
     confidences = score_confidence(

@@ -133,9 +133,7 @@ class Task:
     def pool(self, cap: int | None, seed: int) -> list[Example]:
         """The unlabelled pool: training rows without their labels, a seeded draw of `cap`."""
         rows = [Example(example.id, example.text) for example in self.train]
-        if cap is not None and cap < len(rows):
-            rows = random.Random(f"{seed}:{self.name}:pool").sample(rows, cap)
-        return rows
+        return _draw(rows, cap, self.name, seed)
 
 
 def load_spec(name_or_path: str | Path) -> TaskSpec:
@@ -216,8 +214,10 @@ def load_task(spec: TaskSpec, seed: int) -> Task:
     return Task(spec, tuple(train), tuple(validation), tuple(test))
 
 
-def load_pool(spec: TaskSpec, seed: int) -> list[Example]:
-    """The training split as an unlabelled pool: only `doc_to_text` is rendered.
+def load_pool(spec: TaskSpec, seed: int, cap: int | None = None) -> list[Example]:
+    """The training split as an unlabelled pool, or a seeded draw of `cap` rows of it.
+
+    Only `doc_to_text` and `doc_to_keep` are rendered.
 
     Raises:
         DataError: naming the task, the row and the field.
@@ -227,12 +227,13 @@ def load_pool(spec: TaskSpec, seed: int) -> list[Example]:
         examples = [
             Example(f"{spec.training_split}-{index}", _text(spec, row, f"row {index}"))
             for index, row in enumerate(rows)
+            if not (spec.doc_to_keep and _is_left_out(spec.doc_to_keep, row))
         ]
     except TaskeffError as error:
         raise DataError(f"task {spec.task!r}: {error}") from None
     if not examples:
         raise DataError(f"task {spec.task!r}: the pool is empty; add rows")
-    return _distinct(examples, set())
+    return _draw(_distinct(examples, set()), cap, spec.task, seed)
 
 
 def _text(spec: TaskSpec, row: Mapping[str, Any], where: str) -> str:
@@ -315,6 +316,12 @@ def _with_label_names(split: Any) -> Iterator[Mapping[str, Any]]:
             for column, names in labels.items()
         }
         yield {**named, **row}
+
+
+def _draw(rows: list[Example], cap: int | None, task: str, seed: int) -> list[Example]:
+    if cap is None or cap >= len(rows):
+        return rows
+    return random.Random(f"{seed}:{task}:pool").sample(rows, cap)
 
 
 def _distinct(examples: Sequence[Example], seen: set[str]) -> list[Example]:
