@@ -113,6 +113,8 @@ class CosLowConfig(_Section):
     seed: int = 0
     max_new_tokens: int = Field(default=30, ge=1)
     max_tokens_per_pack: int = Field(default=4096, ge=64)
+    gradient_memory_gb: float | None = Field(default=None, gt=0)
+    """What gradients and activations may take; default: what is free on the device."""
 
 
 class CurveConfig(_Section):
@@ -132,7 +134,11 @@ class ClusterConfig(_Section):
     workers_per_row: int = Field(default=1, ge=1)
     cpus_per_worker: float = Field(default=1, gt=0)
     gpus_per_worker: float = Field(default=0, ge=0)
-    max_concurrent_rows: int = Field(default=2, ge=1)
+    max_concurrent_jobs: int = Field(default=2, ge=1)
+    """Jobs that run side by side; what the cluster can place, not what it has now."""
+    rows_per_job: int = Field(default=1, ge=1)
+    """Rows measured one after the other by one worker group: starting a group costs some 25
+    seconds of imports, which tiny rows should share; rows of their own job fail on their own."""
     threads_per_worker: int = Field(default=1, ge=1)
     scoring_actors: int = Field(default=2, ge=1)
     max_failures: int = Field(default=2, ge=0)

@@ -27,6 +27,7 @@ def run_values(model: Path, storage: Path, **changes) -> dict:
         "evaluation": {"test_cap": 30},
         "coslow": {"n_examples": 8, "pool_cap": 80, "max_new_tokens": 4, "rank": 4},
         "curve": {"cap": 32},
+        "cluster": {"rows_per_job": 2},
     }
     return {**values, **changes}
 

@@ -24,7 +24,7 @@ SCHEMA = 1
 
 def signal_hash(config: RunConfig, data_hash: str, identity: Mapping[str, Any]) -> str:
     """A digest of everything that decides a task's CoS-Low but the hardware."""
-    settings = config.coslow.model_dump(exclude={"max_tokens_per_pack"})
+    settings = config.coslow.model_dump(exclude={"max_tokens_per_pack", "gradient_memory_gb"})
     return digest(
         {
             "schema": SCHEMA,
@@ -125,8 +125,12 @@ def _gram(
         prompter.encode_example(labels[example.id], end_of_turn=False) for example in chosen
     ]
     settings = config.coslow
+    memory = settings.gradient_memory_gb
     return gradient_gram(
-        model, examples, projection=LoRA(settings.rank, settings.alpha, settings.seed)
+        model,
+        examples,
+        projection=LoRA(settings.rank, settings.alpha, settings.seed),
+        memory=None if memory is None else int(memory * 1e9),
     )
 
 

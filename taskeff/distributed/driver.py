@@ -78,7 +78,7 @@ def _curves(plan: Plan, console: Console) -> None:
     if outcome.failures:
         names = ", ".join(sorted(outcome.failures))
         raise ClusterError(
-            f"{len(outcome.failures)} rows failed ({names}); what the others measured is kept: "
+            f"{len(outcome.failures)} jobs failed ({names}); what the others measured is kept: "
             "mend the cause and run the same command again"
         )
     left = sum(len(row.budgets) for row in plan.pending())
@@ -104,7 +104,7 @@ def _fit(plan: Plan, signals: Mapping[str, Mapping[str, Any]]) -> Calibration:
     calibration = fit_run({name: curves[name] for name in plan.calibration}, signals, settings)
     calibration.save(store)
     held_out = {name: curves[name] for name in plan.held_out}
-    estimates = estimate_rows(calibration, held_out, signals)
+    estimates = estimate_rows(calibration, held_out, signals, _ceiling(config))
     store.write_table(pa.Table.from_pylist(estimates), "estimates.parquet")
     return calibration
 

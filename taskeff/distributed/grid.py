@@ -13,7 +13,7 @@ from rich.text import Text
 
 from taskeff.curves.cells import Row
 from taskeff.curves.plan import Plan
-from taskeff.distributed.trainer import run_row
+from taskeff.distributed.trainer import RowTask, run_rows
 
 TRIAL_CPUS = 0.01  # a trial only waits for its trainer; a whole CPU would starve it
 
@@ -37,28 +37,25 @@ def run_grid(plan: Plan, console: Console) -> GridOutcome:
     if not rows:
         console.print(f"curves: all {total} cells are measured already")
         return GridOutcome(0)
+    cluster = plan.config.cluster
+    jobs = _jobs(plan, rows, cluster.rows_per_job)
     console.print(
-        f"curves: {total - done} of {total} cells to measure in {len(rows)} rows, "
-        f"{plan.config.cluster.max_concurrent_rows} at a time"
+        f"curves: {total - done} of {total} cells to measure: {len(rows)} rows in {len(jobs)} "
+        f"jobs, {cluster.max_concurrent_jobs} at a time"
     )
-    by_name = {f"{row.task}-{row.seed}": row for row in rows}
-    references = {name: ray.put(plan.tasks[name]) for name in {row.task for row in rows}}
-    hashes = {name: _hashes(plan, row) for name, row in by_name.items()}
     config, store = plan.config, plan.store
     scratch = plan.store.path("ray") if plan.store.is_local else plan.store.child("ray").uri
 
     def trial(parameters: dict[str, Any]) -> None:
-        name = parameters["row"]
-        row = by_name[name]
-        run_row(row, config, store, references[row.task], hashes[name], scratch)
+        run_rows(jobs[parameters["job"]], config, store, scratch)
 
     progress = _Progress(console, total, done)
     results = tune.Tuner(
         tune.with_resources(trial, {"CPU": TRIAL_CPUS}),
-        param_space={"row": tune.grid_search(list(by_name))},
+        param_space={"job": tune.grid_search(list(jobs))},
         tune_config=tune.TuneConfig(
-            max_concurrent_trials=plan.config.cluster.max_concurrent_rows,
-            trial_dirname_creator=lambda trial: trial.config["row"],
+            max_concurrent_trials=cluster.max_concurrent_jobs,
+            trial_dirname_creator=lambda trial: trial.config["job"],
         ),
         run_config=tune.RunConfig(
             name=f"grid-{int(time.time())}",
@@ -67,18 +64,22 @@ def run_grid(plan: Plan, console: Console) -> GridOutcome:
             verbose=0,
         ),
     ).fit()
-    failures = {r.config["row"]: _reason(r.error) for r in results if r.error and r.config}
+    failures = {r.config["job"]: _reason(r.error) for r in results if r.error and r.config}
     for name, reason in sorted(failures.items()):
-        console.print(Text.assemble((f"row {name} failed:", "red"), f" {reason}"), soft_wrap=True)
+        console.print(Text.assemble((f"job {name} failed:", "red"), f" {reason}"), soft_wrap=True)
     return GridOutcome(progress.done - done, failures)
 
 
-def _hashes(plan: Plan, row: Row) -> dict[int, str]:
-    return {
-        cell.budget: hash_
-        for cell, hash_ in plan.cells.items()
-        if cell.task == row.task and cell.seed == row.seed
-    }
+def _jobs(plan: Plan, rows: list[Row], per_job: int) -> dict[str, list[RowTask]]:
+    """Rows dealt out to jobs, longest first, so that jobs end together."""
+    references = {name: ray.put(plan.tasks[name]) for name in {row.task for row in rows}}
+    hashes: dict[tuple[str, int], dict[int, str]] = {}
+    for cell, hash_ in plan.cells.items():
+        hashes.setdefault((cell.task, cell.seed), {})[cell.budget] = hash_
+    given = [RowTask(r, references[r.task], hashes[r.task, r.seed]) for r in rows]
+    n_jobs = -(-len(given) // per_job)
+    dealt = [given[first::n_jobs] for first in range(n_jobs)]
+    return {job[0].name: job for job in dealt}
 
 
 def _reason(error: BaseException) -> str:

@@ -1,9 +1,10 @@
-"""Ray Train: one row of cells on a worker group."""
+"""Ray Train: rows of cells on a worker group."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -17,43 +18,46 @@ from taskeff.errors import ClusterError, TaskeffError
 from taskeff.store import Store
 
 
-def run_row(
-    row: Row,
-    config: RunConfig,
-    store: Store,
-    task: ray.ObjectRef,
-    hashes: Mapping[int, str],
-    scratch: str,
-) -> None:
-    """Measure the row's cells on a Ray Train worker group; call it inside a Tune trial.
+@dataclass(frozen=True)
+class RowTask:
+    """A row with what its worker needs: the `Task` in the object store, its cells' hashes."""
 
-    A dead worker's row starts again where its published cells end, `max_failures` times.
+    row: Row
+    task: ray.ObjectRef
+    hashes: Mapping[int, str]
+
+    @property
+    def name(self) -> str:
+        """The row's name in messages."""
+        return f"{self.row.task}-{self.row.seed}"
+
+
+def run_rows(rows: Sequence[RowTask], config: RunConfig, store: Store, scratch: str) -> None:
+    """Measure rows one after the other on a Ray Train worker group, inside a Tune trial.
+
+    A dead worker's rows start again where their published cells end, `max_failures` times.
 
     Args:
-        task: the `Task` in the object store.
         scratch: where Ray keeps its own books.
+
+    Raises:
+        ClusterError: what the user must mend in some rows; the others are measured.
     """
     cluster = config.cluster
     trainer = TorchTrainer(
         _train_loop,
-        train_loop_config={
-            "row": row,
-            "config": config,
-            "store": store,
-            "task": task,
-            "hashes": dict(hashes),
-        },
+        train_loop_config={"rows": list(rows), "config": config, "store": store},
         scaling_config=scaling(cluster),
         run_config=train.RunConfig(
-            name=f"{row.task}-{row.seed}",
+            name=rows[0].name,
             storage_path=scratch,
             failure_config=train.FailureConfig(max_failures=cluster.max_failures),
             callbacks=[TuneReportCallback()],
         ),
     )
     result = trainer.fit()
-    if result.metrics and "error" in result.metrics:
-        raise ClusterError(result.metrics["error"])
+    if result.metrics and "errors" in result.metrics:
+        raise ClusterError("; ".join(result.metrics["errors"]))
 
 
 def scaling(cluster: ClusterConfig) -> train.ScalingConfig:
@@ -73,19 +77,23 @@ def _train_loop(loop: dict[str, Any]) -> None:
 
     config: RunConfig = loop["config"]
     torch.set_num_threads(config.cluster.threads_per_worker)
-    try:
-        measure(
-            loop["row"],
-            ray.get(loop["task"]),
-            config,
-            loop["store"],
-            loop["hashes"],
-            on_result=_report,
-            device=None if config.cluster.gpus_per_worker else "cpu",
-        )
-    except TaskeffError as error:
-        # What the user must mend fails again however often it is tried: end the row, say why.
-        train.report({"error": str(error)})
+    errors: list[str] = []
+    for one in loop["rows"]:
+        try:
+            measure(
+                one.row,
+                ray.get(one.task),
+                config,
+                loop["store"],
+                one.hashes,
+                on_result=_report,
+                device=None if config.cluster.gpus_per_worker else "cpu",
+            )
+        except TaskeffError as error:
+            # What the user must mend fails again however often it is tried: say so, go on.
+            errors.append(f"{one.name}: {error}")
+    if errors:
+        train.report({"errors": errors})
 
 
 def _report(result: dict[str, Any]) -> None:

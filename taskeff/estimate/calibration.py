@@ -151,6 +151,11 @@ class Calibration:
             found.append(f"calibrated on {n} tasks only; below 10 the fit is a guess")
         x, auc = _columns(self.fitted)
         moved = dfbetas(x, link(self.line.kind, auc))
+        if self.curve.kind == "beta" and self.prior is None:
+            found.append(
+                "fewer than eight curves rise: labels needed assume that the ceiling is reached "
+                "at the cap, so take them as the fewest it could be"
+            )
         heavy = [t.name for t, d in zip(self.fitted, moved, strict=True) if abs(d) > 1]
         if heavy:
             found.append(

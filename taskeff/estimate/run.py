@@ -103,10 +103,13 @@ def estimate_rows(
     calibration: Calibration,
     curves: Mapping[str, TaskCurve],
     signals: Mapping[str, Mapping[str, Any]],
+    ceiling: float | None,
 ) -> list[dict[str, Any]]:
     """Predicted beside measured, a row per task and target: the rows of `estimates.parquet`.
 
-    A task whose CoS-Low the family's line cannot answer gets a `problem` instead of numbers.
+    The prediction sees the zero-shot score and the ceiling fixed beforehand, None where there is
+    none; never what the task reached. A task whose CoS-Low the family's line cannot answer gets a
+    `problem` instead of numbers.
     """
     rows: list[dict[str, Any]] = []
     for name, curve in curves.items():
@@ -120,7 +123,13 @@ def estimate_rows(
                 "problem": None,
             }
             try:
-                found = predict(calibration, signals[name]["cos_low"], target=target)
+                found = predict(
+                    calibration,
+                    signals[name]["cos_low"],
+                    target=target,
+                    zero_shot=curve.zero_shot,
+                    ceiling=ceiling,
+                )
             except EstimateError as error:
                 rows.append({**row, "problem": str(error)})
                 continue
