@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -92,6 +93,8 @@ def _train_loop(loop: dict[str, Any]) -> None:
         except TaskeffError as error:
             # What the user must mend fails again however often it is tried: say so, go on.
             errors.append(f"{one.name}: {error}")
+        # Adapters hold their model in cycles: without this the next row's stands beside it.
+        gc.collect()
     if errors:
         train.report({"errors": errors})
 
