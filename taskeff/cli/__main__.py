@@ -1,0 +1,5 @@
+"""`python -m taskeff.cli`."""
+
+from taskeff.cli import main
+
+main()

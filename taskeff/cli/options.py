@@ -1,0 +1,22 @@
+"""What several verbs read and print."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Model = Annotated[str, typer.Option(help="A Hugging Face id or folder.")]
+TaskName = Annotated[str, typer.Option(help="A bundled task's name or a task file.")]
+Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
+
+
+def show(values: dict[str, Any], as_json: bool) -> None:
+    """Print `values`, a line each or as JSON."""
+    if as_json:
+        print(json.dumps(values, indent=1, sort_keys=True))
+        return
+    for key, value in values.items():
+        print(f"{key:<16} {value:.4g}" if isinstance(value, float) else f"{key:<16} {value}")

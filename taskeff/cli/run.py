@@ -1,0 +1,123 @@
+"""Verbs of a run: validate, plan, calibrate, evaluate, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from taskeff.cli.options import AsJson, Dtype, Model, TaskName, show
+
+app = typer.Typer()
+
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The run's YAML file.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key.sub=value overrides.")]
+
+
+def _config(path: Path, overrides: list[str] | None) -> Any:
+    from taskeff.config import load_config
+
+    return load_config(path, overrides or [])
+
+
+def _split(value: str | None) -> list[str] | None:
+    return [part.strip() for part in value.split(",") if part.strip()] if value else None
+
+
+@app.command()
+def validate(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Check everything that can be checked before a worker is asked for."""
+    from taskeff.curves.plan import make_plan
+
+    plan = make_plan(_config(config, overrides))
+    for task in plan.tasks.values():
+        print(
+            f"{task.name:<28} {len(task.train):>6} train {len(task.validation):>5} validation "
+            f"{len(task.test):>5} test"
+        )
+    print(f"{len(plan.tasks)} tasks and {len(plan.cells)} cells are ready to run")
+
+
+@app.command()
+def plan(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Say what a run would measure, and what is measured already."""
+    from taskeff.curves.plan import make_plan
+
+    made = make_plan(_config(config, overrides))
+    rows = made.pending()
+    todo = sum(len(row.budgets) for row in rows)
+    print(f"{len(made.cells)} cells: {len(made.cells) - todo} done, {todo} to measure")
+    for row in rows:
+        budgets = ", ".join(map(str, row.budgets))
+        print(f"  {row.task:<28} seed {row.seed}  budgets {budgets}")
+
+
+@app.command()
+def calibrate(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    tasks: Annotated[str | None, typer.Option(help="Only these tasks: a,b.")] = None,
+    budgets: Annotated[str | None, typer.Option(help="Only these budgets: 50,100.")] = None,
+) -> None:
+    """Measure curves and CoS-Low, fit the family, predict the held-out tasks, write the report.
+
+    With --tasks or --budgets only those cells are trained and published.
+    """
+    loaded = _config(config, overrides)
+    from taskeff.distributed import driver
+
+    only_budgets = _integers("--budgets", budgets)
+    if tasks or only_budgets:
+        driver.measure_cells(loaded, only_tasks=_split(tasks), only_budgets=only_budgets)
+    else:
+        driver.calibrate(loaded)
+
+
+def _integers(option: str, value: str | None) -> list[int] | None:
+    from taskeff.errors import ConfigError
+
+    try:
+        return [int(part) for part in _split(value) or []] or None
+    except ValueError:
+        raise ConfigError(f"{option} {value!r}: give whole numbers, like 50,100") from None
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    task: TaskName,
+    test_cap: Annotated[int, typer.Option(help="Score at most so many test rows.")] = 5000,
+    seed: Annotated[int, typer.Option(help="Seed of the task's splits.")] = 0,
+    dtype: Dtype = "float32",
+    as_json: AsJson = False,
+) -> None:
+    """Score an existing checkpoint on a task's test split."""
+    from taskeff.curves.evaluate import evaluate as score
+    from taskeff.models import load_model, load_tokenizer, model_config
+    from taskeff.tasks.prompts import Prompter
+    from taskeff.tasks.task import load_spec, load_task
+
+    loaded = load_task(load_spec(task), seed)
+    named = model_config(model, dtype)
+    prompter = Prompter(load_tokenizer(named), loaded.spec.description)
+    rows = loaded.test_subset(test_cap)
+    found = score(load_model(named), prompter, loaded.spec, rows, max_tokens=4096)
+    answer = {
+        "task": loaded.name,
+        "metric": loaded.spec.metric,
+        "score": found.score,
+        "label_score": found.label_score,
+        "n_test": found.n_test,
+    }
+    show(answer, as_json)
+
+
+@app.command()
+def report(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Write the page again from the run's artefacts."""
+    from taskeff.report.collect import write_report
+    from taskeff.store import Store
+
+    loaded = _config(config, overrides)
+    print(write_report(Store(loaded.storage).child(loaded.name)))
