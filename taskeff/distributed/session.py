@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -45,3 +47,16 @@ def ray_session() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def return_memory() -> None:
+    """Give the system back what this process no longer uses.
+
+    Buffers of ever new shapes leave glibc's heap full of holes: a worker that has measured a few
+    rows was seen to hold 1.1 GB of nothing.
+    """
+    gc.collect()
+    # Other C libraries have no such call and no such need.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

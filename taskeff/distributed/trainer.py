@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from taskeff.config import ClusterConfig, RunConfig
 from taskeff.curves.cells import Row, measure
+from taskeff.distributed.session import return_memory
 from taskeff.errors import ClusterError, TaskeffError
 from taskeff.store import Store
 
@@ -94,12 +94,13 @@ def _train_loop(loop: dict[str, Any]) -> None:
             # What the user must mend fails again however often it is tried: say so, go on.
             errors.append(f"{one.name}: {error}")
         # Adapters hold their model in cycles: without this the next row's stands beside it.
-        gc.collect()
+        return_memory()
     if errors:
         train.report({"errors": errors})
 
 
 def _report(result: dict[str, Any]) -> None:
+    return_memory()
     seconds = result["evaluation_seconds"] + (result["training"] or {}).get("seconds", 0.0)
     train.report(
         {
