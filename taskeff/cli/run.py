@@ -59,12 +59,18 @@ def calibrate(
     overrides: Overrides = None,
     tasks: Annotated[str | None, typer.Option(help="Only these tasks: a,b.")] = None,
     budgets: Annotated[str | None, typer.Option(help="Only these budgets: 50,100.")] = None,
+    local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
+    part: Annotated[str | None, typer.Option(help="With --local, a share of it: 0/2, 1/2.")] = None,
 ) -> None:
     """Measure curves and CoS-Low, fit the family, predict the held-out tasks, write the report.
 
-    With --tasks or --budgets only those cells are trained and published.
+    With --tasks or --budgets only those cells are trained and published. --local needs no Ray and
+    measures seed by seed, cheap cells first.
     """
     loaded = _config(config, overrides)
+    if local or part:
+        _calibrate_here(loaded, part, narrowed=bool(tasks or budgets))
+        return
     from taskeff.distributed import driver
 
     only_budgets = _integers("--budgets", budgets)
@@ -72,6 +78,21 @@ def calibrate(
         driver.measure_cells(loaded, only_tasks=_split(tasks), only_budgets=only_budgets)
     else:
         driver.calibrate(loaded)
+
+
+def _calibrate_here(loaded: Any, part: str | None, *, narrowed: bool) -> None:
+    from taskeff.errors import ConfigError
+    from taskeff.local import ALL, calibrate_here
+
+    if narrowed:
+        raise ConfigError("--local measures the whole run; name tasks and budgets in the config")
+    numbers = ALL
+    if part is not None:
+        first, _, count = part.partition("/")
+        if not (first.isdecimal() and count.isdecimal()):
+            raise ConfigError(f"--part {part!r}: give i/n, like 0/2 and 1/2")
+        numbers = int(first), int(count)
+    calibrate_here(loaded, part=numbers)
 
 
 def _integers(option: str, value: str | None) -> list[int] | None:

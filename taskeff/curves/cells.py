@@ -6,6 +6,7 @@ written last, so its presence means done. Changed settings change the hash: resu
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -165,9 +166,14 @@ def measure(
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that decide a result."""
+    """Versions of the packages that decide a result, of those installed."""
     names = ("taskeff", "torch", "transformers", "peft", "accelerate", "ray", "numpy")
-    return {name: importlib.metadata.version(name) for name in names}
+    found: dict[str, str] = {}
+    for name in names:
+        # A single machine measures without ray.
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _pending(row: Row, store: Store, hashes: Mapping[int, str]) -> Iterable[int]:
