@@ -14,9 +14,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from taskeff.archive import read_signal, signal_hashes
 from taskeff.conclude import check_fittable, conclude, write_config
 from taskeff.config import RunConfig
-from taskeff.coslow.measure import measure_signal, signal_folder, signal_hash
+from taskeff.coslow.measure import measure_signal, signal_folder
 from taskeff.curves.cells import Cell, Row, measure, read_result
 from taskeff.curves.plan import Plan, make_plan
 from taskeff.errors import ConfigError, TaskeffError
@@ -68,14 +69,11 @@ def calibrate_here(
         raise ConfigError(f"part {part[0]}/{part[1]}: give i/n with 0 <= i < n")
     plan = make_plan(config)
     write_config(plan, config)
-    hashes = {
-        name: signal_hash(plan.config, task.data_hash, plan.identity)
-        for name, task in plan.tasks.items()
-    }
+    hashes = signal_hashes(plan)
     _measure_all(plan, hashes, part, console)
     if part != ALL:
         return None
-    signals = {name: _read_signal(plan, name, hashes[name]) for name in plan.tasks}
+    signals = {name: read_signal(plan, name, hashes[name]) for name in plan.tasks}
     found = {name: signal for name, signal in signals.items() if signal is not None}
     return conclude(plan, found, time.monotonic() - started, console)
 
@@ -130,13 +128,8 @@ def _jobs(plan: Plan) -> list[_Job]:
 
 def _is_done(plan: Plan, job: _Job, hashes: Mapping[str, str]) -> bool:
     if job.cell is None:
-        return _read_signal(plan, job.task, hashes[job.task]) is not None
+        return read_signal(plan, job.task, hashes[job.task]) is not None
     return read_result(plan.store, job.cell, plan.cells[job.cell]) is not None
-
-
-def _read_signal(plan: Plan, name: str, hash_: str) -> dict[str, Any] | None:
-    folder = signal_folder(plan.store, name, hash_)
-    return folder.read_json("result.json") if folder.exists("result.json") else None
 
 
 def _measure_one(

@@ -1,6 +1,7 @@
 """The run without Ray: what it measures, in what order, and that it is what Ray measures."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -22,35 +23,35 @@ def markers(storage):
     return {str(path.relative_to(storage)): path.stat().st_mtime_ns for path in found}
 
 
-@pytest.fixture(scope="module")
-def finished(tiny_model, tmp_path_factory):
-    """The storage of a run that two processes' parts and a last call finished."""
-    storage = tmp_path_factory.mktemp("local")
-    config = parse_config(run_values(tiny_model, storage), "test")
+def test_parts_share_the_work_and_nothing_is_measured_twice(local_run, tiny_model, tmp_path):
+    shutil.copytree(local_run, tmp_path, dirs_exist_ok=True)
+    config = parse_config(run_values(tiny_model, tmp_path), "test")
+    jobs = _jobs(make_plan(config))
+    assert len(jobs) == len(markers(tmp_path)) == 12
+    for job in jobs[1::2]:
+        kind = "coslow" if job.cell is None else f"cells/task={job.task}/budget={job.cell.budget}"
+        place = f"task={job.task}" if job.cell is None else "seed=0"
+        for result in (tmp_path / "tiny" / kind / place).glob("*/result.json"):
+            result.unlink()
+    left = markers(tmp_path)
+    assert len(left) == 6
     assert calibrate_here(config, QUIET, part=(0, 2)) is None
-    first = markers(storage)
-    assert calibrate_here(config, QUIET, part=(1, 2)) is None
-    both = markers(storage)
-    assert {path: both[path] for path in first} == first
-    assert (len(first), len(both)) == (6, 12)
-    calibrate_here(config, QUIET)
-    assert markers(storage) == both
-    return storage
+    assert markers(tmp_path) == left
 
 
-def test_it_ends_in_a_report(finished):
-    calibration = json.loads((finished / "tiny/calibration.json").read_text())
+def test_it_ends_in_a_report(local_run):
+    calibration = json.loads((local_run / "tiny/calibration.json").read_text())
     assert [task["name"] for task in calibration["tasks"]] == sorted(TASKS[:2])
-    assert all(task in (finished / "tiny/report.html").read_text() for task in TASKS)
+    assert all(task in (local_run / "tiny/report.html").read_text() for task in TASKS)
 
 
 @pytest.mark.cluster
-def test_it_is_what_ray_measures(finished, tiny_model, tmp_path):
+def test_it_is_what_ray_measures(local_run, tiny_model, tmp_path):
     from taskeff.distributed.driver import calibrate
 
     calibrate(parse_config(run_values(tiny_model, tmp_path), "test"), QUIET)
-    assert markers(finished).keys() == markers(tmp_path).keys()
-    ours, theirs = (s / "tiny/calibration.json" for s in (finished, tmp_path))
+    assert markers(local_run).keys() == markers(tmp_path).keys()
+    ours, theirs = (s / "tiny/calibration.json" for s in (local_run, tmp_path))
     assert ours.read_bytes() == theirs.read_bytes()
 
 

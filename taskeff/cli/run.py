@@ -12,6 +12,7 @@ from taskeff.cli.options import AsJson, Dtype, Model, TaskName, show
 app = typer.Typer()
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The run's YAML file.")]
+Archive = Annotated[Path, typer.Option("--file", help="The results, JSON lines.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.sub=value overrides.")]
 
 
@@ -142,3 +143,31 @@ def report(config: ConfigPath, overrides: Overrides = None) -> None:
 
     loaded = _config(config, overrides)
     print(write_report(Store(loaded.storage).child(loaded.name)))
+
+
+@app.command("export")
+def export_run(config: ConfigPath, out: Archive, overrides: Overrides = None) -> None:
+    """Write every finished result of a run into one small file."""
+    from taskeff.archive import export_results
+    from taskeff.curves.plan import make_plan
+    from taskeff.store import Store
+
+    data = export_results(make_plan(_config(config, overrides)))
+    Store(str(out.parent)).write_bytes(data, out.name)
+    print(f"{len(data.splitlines())} results written to {out}")
+
+
+@app.command("import")
+def import_run(config: ConfigPath, archive: Archive, overrides: Overrides = None) -> None:
+    """Take the finished results of such a file over, so that they are not measured again."""
+    from taskeff.archive import import_results
+    from taskeff.curves.plan import make_plan
+    from taskeff.store import Store
+
+    made = make_plan(_config(config, overrides))
+    data = Store(str(archive.parent)).read_bytes(archive.name)
+    found = import_results(made, data, str(archive))
+    print(
+        f"{found.added} results taken over, {found.known} were there already, "
+        f"{found.foreign} belong to other settings or tasks"
+    )
