@@ -120,7 +120,8 @@ def folder(tmp_path):
         signals.append(signal)
         for budget, seed in [(0, 0), (8, 0), (32, 0), (8, 1), (32, 1)] if index < 5 else []:
             score = 0.0 if budget == 0 else 0.2 + 0.1 * index + 0.01 * seed + 0.002 * budget
-            scores.append(dict(task=name, budget=budget, seed=seed, score=score, label_score=""))
+            row = {"task": name, "budget": budget, "seed": seed, "score": score}
+            scores.append({**row, "label_score": ""})
     for name, rows in (("signals", signals), ("scores", scores)):
         with (tmp_path / f"{name}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))

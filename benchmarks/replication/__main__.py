@@ -2,9 +2,11 @@
 
     python -m benchmarks.replication collect -c CONFIG [key=value ...]   # run -> CSV
     python -m benchmarks.replication report                            # CSV -> page
+    python -m benchmarks.replication ship                              # CSV -> bundled family
 
-`collect` reads a run's storage, measures what the noise study lacks and writes `scores.csv` and
-`signals.csv`; `report` needs only those two files.
+`collect` reads a run's storage, measures what the noise study lacks and writes `scores.csv`,
+`signals.csv`, `noise.jsonl`, `fingerprint.json` and the archive `cells.jsonl`; the others need only
+those files.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ MARKED = re.compile(r"(<!-- results -->\n).*?(<!-- end of results -->)", re.DOTA
 def main() -> int:
     """Collect or report; 2 on bad input."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("step", choices=("collect", "report"))
+    parser.add_argument("step", choices=("collect", "report", "ship"))
     parser.add_argument("-c", "--config", type=Path, default=CONFIG)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the CSV files lie")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page the tables go into")
@@ -46,6 +48,11 @@ def main() -> int:
             plan = make_plan(config)
             model = None if options.no_study else load_model(plan.config.model)
             collect(plan, options.folder, model)
+            return 0
+        if options.step == "ship":
+            from benchmarks.replication.ship import ship
+
+            print(ship(read_measurements(options.folder), config, options.folder))
             return 0
     except TaskeffError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 
 from benchmarks.replication.noise import measure_noise
 from benchmarks.replication.targets import STATISTICS
-from taskeff.archive import read_signal, signal_hashes
+from taskeff.archive import export_results, read_signal, signal_hashes
+from taskeff.coslow.measure import fingerprint
 from taskeff.curves.plan import Plan
+from taskeff.store import canonical_json
 from taskeff.tasks.suite.__main__ import LONGEST_NGRAM
 from taskeff.tasks.task import Task
 
@@ -31,7 +34,7 @@ EXAMPLES = ("low", "random", "high", "warm")
 
 
 def collect(plan: Plan, folder: Path, model: Any) -> None:
-    """Write `scores.csv` and `signals.csv`; the noise study is measured where it is missing.
+    """Write the run's tables and archive; the noise study is measured where it is missing.
 
     Args:
         model: the run's model, or None to leave out what is not studied yet.
@@ -42,13 +45,22 @@ def collect(plan: Plan, folder: Path, model: Any) -> None:
     ]
     _write(folder / "scores.csv", scores)
     hashes = signal_hashes(plan)
+    studies = _known_studies(folder / "noise.jsonl")
     rows: list[dict[str, Any]] = []
     for name, task in plan.tasks.items():
         signal = read_signal(plan, name, hashes[name]) or {}
         row = {**_facts(plan, task), **{key: signal.get(key) for key in SIGNAL}}
-        rows.append({**row, **_noise(plan, name, model)})
+        found = measure_noise(plan, name, model, studies)
+        if found is not None:
+            studies[found["hash"]] = found
+        rows.append({**row, **_noise(found)})
         print(f"{name}: collected", flush=True)
     _write(folder / "signals.csv", rows)
+    found = fingerprint(plan.identity, plan.config.model.dtype, plan.config.coslow)
+    (folder / "fingerprint.json").write_text(canonical_json(found), encoding="utf-8")
+    lines = (json.dumps(studies[key], sort_keys=True) + "\n" for key in sorted(studies))
+    (folder / "noise.jsonl").write_text("".join(lines), encoding="utf-8")
+    (folder / "cells.jsonl").write_bytes(export_results(plan))
 
 
 def _facts(plan: Plan, task: Task) -> dict[str, Any]:
@@ -85,11 +97,15 @@ def _ngram_accuracy(plan: Plan, task: Task) -> float:
     return float(model.score([e.text for e in test], [e.target for e in test]))
 
 
-def _noise(plan: Plan, name: str, model: Any) -> dict[str, Any]:
+def _known_studies(path: Path) -> dict[str, dict[str, Any]]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {study["hash"]: study for study in map(json.loads, lines)}
+
+
+def _noise(found: dict[str, Any] | None) -> dict[str, Any]:
     groups = (*EXAMPLES, "a_sd", "draw_sd")
     columns: dict[str, Any] = {f"{group}_{one}": None for group in groups for one in STATISTICS}
     columns |= {"commonest_label": None, "n_candidates": None}
-    found = measure_noise(plan, name, model)
     if found is None:
         return columns
     for group in EXAMPLES:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,21 +30,28 @@ A_SEEDS = (0, 1, 2, 3, 4)
 WARM_EXAMPLES = 32  # 8 steps of 4, each question once
 
 
-def measure_noise(plan: Plan, name: str, model: Any | None) -> dict[str, Any] | None:
+def measure_noise(
+    plan: Plan, name: str, model: Any | None, known: Mapping[str, dict[str, Any]]
+) -> dict[str, Any] | None:
     """One task's study, measured once and kept in the run's storage.
 
-    None where its CoS-Low is not measured, or no model is given to study it with.
+    None where its CoS-Low is not measured, or it would have to be studied without a model or
+    without the pool's confidences (which an archive does not carry).
+
+    Args:
+        known: studies made elsewhere, by the hash of the CoS-Low they are of.
     """
     task = plan.tasks[name]
     hash_ = signal_hash(plan.config, task.data_hash, plan.identity)
+    if hash_ in known:
+        return known[hash_]
     signal = signal_folder(plan.store, name, hash_)
-    if not signal.exists("result.json"):
-        return None
     store = plan.store.child("noise", f"task={name}", hash_)
     if not store.exists("result.json"):
-        if model is None:
+        if model is None or not signal.exists("confidence.parquet"):
             return None
-        store.write_json(_Study(plan, task, signal, model).result(), "result.json")
+        result = {"hash": hash_, **_Study(plan, task, signal, model).result()}
+        store.write_json(result, "result.json")
     return store.read_json("result.json")
 
 
