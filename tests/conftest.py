@@ -20,3 +20,20 @@ def tiny_model() -> Path:
     from tests.tiny_model import cached
 
     return cached()
+
+
+@pytest.fixture(scope="session")
+def local_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The storage of a finished run (`tests.helpers.run_values`), measured without Ray by two
+    processes' parts and a last call. Copy it before changing anything."""
+    from rich.console import Console
+
+    from taskeff.config import parse_config
+    from taskeff.local import calibrate_here
+    from tests.helpers import run_values
+
+    storage = tmp_path_factory.mktemp("local")
+    config = parse_config(run_values(tiny_model, storage), "test")
+    for part in ((0, 2), (1, 2), (0, 1)):
+        calibrate_here(config, Console(quiet=True), part=part)
+    return storage

@@ -12,6 +12,7 @@ from taskeff.cli.options import AsJson, Dtype, Model, TaskName, show
 app = typer.Typer()
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The run's YAML file.")]
+Archive = Annotated[Path, typer.Option("--file", help="The results, JSON lines.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.sub=value overrides.")]
 
 
@@ -59,12 +60,18 @@ def calibrate(
     overrides: Overrides = None,
     tasks: Annotated[str | None, typer.Option(help="Only these tasks: a,b.")] = None,
     budgets: Annotated[str | None, typer.Option(help="Only these budgets: 50,100.")] = None,
+    local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
+    part: Annotated[str | None, typer.Option(help="With --local, a share of it: 0/2, 1/2.")] = None,
 ) -> None:
     """Measure curves and CoS-Low, fit the family, predict the held-out tasks, write the report.
 
-    With --tasks or --budgets only those cells are trained and published.
+    With --tasks or --budgets only those cells are trained and published. --local needs no Ray and
+    measures seed by seed, cheap cells first.
     """
     loaded = _config(config, overrides)
+    if local or part:
+        _calibrate_here(loaded, part, narrowed=bool(tasks or budgets))
+        return
     from taskeff.distributed import driver
 
     only_budgets = _integers("--budgets", budgets)
@@ -72,6 +79,21 @@ def calibrate(
         driver.measure_cells(loaded, only_tasks=_split(tasks), only_budgets=only_budgets)
     else:
         driver.calibrate(loaded)
+
+
+def _calibrate_here(loaded: Any, part: str | None, *, narrowed: bool) -> None:
+    from taskeff.errors import ConfigError
+    from taskeff.local import ALL, calibrate_here
+
+    if narrowed:
+        raise ConfigError("--local measures the whole run; name tasks and budgets in the config")
+    numbers = ALL
+    if part is not None:
+        first, _, count = part.partition("/")
+        if not (first.isdecimal() and count.isdecimal()):
+            raise ConfigError(f"--part {part!r}: give i/n, like 0/2 and 1/2")
+        numbers = int(first), int(count)
+    calibrate_here(loaded, part=numbers)
 
 
 def _integers(option: str, value: str | None) -> list[int] | None:
@@ -121,3 +143,31 @@ def report(config: ConfigPath, overrides: Overrides = None) -> None:
 
     loaded = _config(config, overrides)
     print(write_report(Store(loaded.storage).child(loaded.name)))
+
+
+@app.command("export")
+def export_run(config: ConfigPath, out: Archive, overrides: Overrides = None) -> None:
+    """Write every finished result of a run into one small file."""
+    from taskeff.archive import export_results
+    from taskeff.curves.plan import make_plan
+    from taskeff.store import Store
+
+    data = export_results(make_plan(_config(config, overrides)))
+    Store(str(out.parent)).write_bytes(data, out.name)
+    print(f"{len(data.splitlines())} results written to {out}")
+
+
+@app.command("import")
+def import_run(config: ConfigPath, archive: Archive, overrides: Overrides = None) -> None:
+    """Take the finished results of such a file over, so that they are not measured again."""
+    from taskeff.archive import import_results
+    from taskeff.curves.plan import make_plan
+    from taskeff.store import Store
+
+    made = make_plan(_config(config, overrides))
+    data = Store(str(archive.parent)).read_bytes(archive.name)
+    found = import_results(made, data, str(archive))
+    print(
+        f"{found.added} results taken over, {found.known} were there already, "
+        f"{found.foreign} belong to other settings or tasks"
+    )

@@ -6,13 +6,14 @@ written last, so its presence means done. Changed settings change the hash: resu
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taskeff.config import RunConfig
+from taskeff.config import RunConfig, TrainingConfig
 from taskeff.errors import StorageError
 from taskeff.store import Store, digest
 from taskeff.tasks.task import Task
@@ -20,6 +21,24 @@ from taskeff.tasks.task import Task
 log = logging.getLogger(__name__)
 
 SCHEMA = 1  # raised when what a cell measures changes
+
+# Always hashed. A field that TrainingConfig gains later is hashed only where it differs from its
+# default: the default is what cells measured before it existed did, and those stay valid.
+_FIRST_FIELDS: Any = {
+    "method": True,
+    "lora": {"rank", "alpha"},
+    "learning_rate": True,
+    "warmup_ratio": True,
+    "weight_decay": True,
+    "max_grad_norm": True,
+    "epochs": True,
+    "max_steps": True,
+    "batch_size": True,
+    "scale_batch": True,
+    "max_tokens_per_pack": True,
+    "gradient_checkpointing": True,
+    "early_stopping": {"every_steps", "patience"},
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -46,7 +65,7 @@ def cell_hash(cell: Cell, config: RunConfig, data_hash: str, identity: Mapping[s
     Args:
         identity: the model's, its template hash included.
     """
-    training = config.training.model_dump(exclude={"budgets", "seeds"}) if cell.budget else {}
+    training = _training_settings(config.training) if cell.budget else {}
     return digest(
         {
             "schema": SCHEMA,
@@ -59,6 +78,15 @@ def cell_hash(cell: Cell, config: RunConfig, data_hash: str, identity: Mapping[s
             "tasks_seed": config.tasks.seed,
         }
     )
+
+
+def _training_settings(training: TrainingConfig) -> dict[str, Any]:
+    later = training.model_dump(
+        exclude={**_FIRST_FIELDS, "budgets": True, "seeds": True}, exclude_defaults=True
+    )
+    # Sections whose first fields alone were changed leave an empty shell.
+    later = {name: value for name, value in later.items() if value not in ({}, None)}
+    return training.model_dump(include=_FIRST_FIELDS) | ({"later": later} if later else {})
 
 
 def cell_folder(store: Store, cell: Cell, hash_: str) -> Store:
@@ -138,9 +166,14 @@ def measure(
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that decide a result."""
+    """Versions of the packages that decide a result, of those installed."""
     names = ("taskeff", "torch", "transformers", "peft", "accelerate", "ray", "numpy")
-    return {name: importlib.metadata.version(name) for name in names}
+    found: dict[str, str] = {}
+    for name in names:
+        # A single machine measures without ray.
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _pending(row: Row, store: Store, hashes: Mapping[int, str]) -> Iterable[int]:

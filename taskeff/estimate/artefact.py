@@ -5,10 +5,12 @@ The file holds no time, path or host name: two runs of the same calibration comp
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any
 
 from taskeff.errors import EstimateError
@@ -52,6 +54,7 @@ def calibration_to_dict(calibration: Calibration) -> dict[str, Any]:
         "controls": {name: worth.to_dict() for name, worth in sorted(calibration.controls.items())},
         "seed": calibration.seed,
         "source": calibration.source,
+        "caveat": calibration.caveat,
         "warnings": list(calibration.warnings),
         "tasks": [
             {
@@ -79,20 +82,22 @@ def save_calibration(calibration: Calibration, target: Store | str | os.PathLike
 
 
 def load_calibration(source: Store | str | os.PathLike[str]) -> Calibration:
-    """A calibration: a published family's name, a store or folder, or a `*.json` file.
+    """A calibration: a bundled family's name, a store or folder, or a `*.json` file.
 
     Raises:
-        EstimateError: the name is no published family and no file, or the file is not a
+        EstimateError: the name is no bundled family and no file, or the file is not a
             calibration.
     """
     if isinstance(source, str):
-        table = published_families()
-        if source in table:
-            return _published(source, table[source])
+        published, ours = published_families(), measured_families()
+        if source in published:
+            return _published(source, published[source])
+        if source in ours:
+            return calibration_from_dict(json.loads(ours[source].read_text("utf-8")), source)
         if "/" not in source and not os.path.exists(source):
             raise EstimateError(
-                f"{source!r} is neither a published family ({', '.join(sorted(table))}) nor "
-                "a calibration file; name one of these"
+                f"{source!r} is neither a bundled family ({', '.join(sorted(published | ours))}) "
+                "nor a calibration file; name one of these"
             )
     store, name = _locate(source)
     return calibration_from_dict(store.read_json(name), name)
@@ -123,7 +128,7 @@ def calibration_from_dict(value: Mapping[str, Any], where: str = "calibration") 
                 )
                 for t in value["tasks"]
             ]
-            return fit_calibration(
+            fitted = fit_calibration(
                 points,
                 curve=curve,
                 cap=value["cap"],
@@ -132,6 +137,7 @@ def calibration_from_dict(value: Mapping[str, Any], where: str = "calibration") 
                 kind=kind,
                 seed=value["seed"],
             )
+            return dataclasses.replace(fitted, caveat=value.get("caveat"))
         return Calibration(
             family=value["family"],
             fingerprint=value["fingerprint"],
@@ -150,6 +156,15 @@ def published_families() -> dict[str, dict[str, Any]]:
     """The bundled coefficients of the paper: family -> model, slope, intercept, mae, source."""
     text = resources.files("taskeff.estimate").joinpath("published.json").read_text("utf-8")
     return json.loads(text)
+
+
+def measured_families() -> dict[str, Traversable]:
+    """The calibrations of our own that the package carries: family -> its file."""
+    folder = resources.files("taskeff.estimate").joinpath("families")
+    if not folder.is_dir():
+        return {}
+    files = sorted(folder.iterdir(), key=lambda file: file.name)
+    return {f.name.removesuffix(".json"): f for f in files if f.name.endswith(".json")}
 
 
 def _published(family: str, entry: Mapping[str, Any]) -> Calibration:

@@ -119,6 +119,7 @@ class Calibration:
         controls: the worth of every other measured quantity.
         seed: seed of the bootstrap.
         source: where published coefficients are from, else None.
+        caveat: what the evidence behind a family that is shipped with this package is worth.
     """
 
     family: str
@@ -134,6 +135,7 @@ class Calibration:
     controls: Mapping[str, Worth] = field(default_factory=dict[str, Worth])
     seed: int = 0
     source: str | None = None
+    caveat: str | None = None
 
     @cached_property
     def fitted(self) -> tuple[TaskPoint, ...]:
@@ -145,7 +147,7 @@ class Calibration:
         """What to know before trusting this calibration."""
         if self.source is not None:
             return ()
-        found: list[str] = []
+        found: list[str] = [] if self.caveat is None else [self.caveat]
         n = len(self.fitted)
         if n < 10:
             found.append(f"calibrated on {n} tasks only; below 10 the fit is a guess")

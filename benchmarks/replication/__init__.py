@@ -1,0 +1,1 @@
+"""The replication of docs/replication.md: its own measurements, its tables, its figures."""

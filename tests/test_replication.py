@@ -1,0 +1,157 @@
+"""The replication's arithmetic, on measurements made up so that the answers are known."""
+
+import csv
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks.replication.figures import draw
+from benchmarks.replication.tables import Setup, areas, number, results
+from benchmarks.replication.targets import TaskScores, read_measurements
+from benchmarks.replication.worth import Row, partial, spearman, verdict, worth
+
+SETUP = Setup(cap=32, budgets=(8, 32), seeds=(0, 1))
+SIGNAL = {
+    "is_open": 0.0,
+    "n_labels": 2.0,
+    "chance": 0.5,
+    "ngram_accuracy": 0.8,
+    "cos_low": 0.5,
+    "cos_low_low": 0.4,
+    "cos_low_high": 0.6,
+}
+
+
+def task(strict, label=None, **signal):
+    return TaskScores("t", strict, label or strict, {**SIGNAL, **signal})
+
+
+def test_scores_and_ceilings_of_the_plan():
+    """x is 0, log2 8 / log2 32 = .6 and 1: the area of (0, a, b) is .5 a + .2 b."""
+    found = task({(0, 0): 0.0, (8, 0): 0.6, (32, 0): 0.7}, {(0, 0): 0.4, (8, 0): 0.6, (32, 0): 0.7})
+
+    def area(kind, ceiling):
+        return found.curve(kind, ceiling, 32, [0]).auc
+
+    assert area("strict", "one") == pytest.approx(0.5 * 0.6 + 0.2 * 0.7)
+    assert area("strict", "best") == pytest.approx(0.5 * 0.6 / 0.7 + 0.2)
+    assert area("strict", "reachable") == pytest.approx((0.5 * 0.6 + 0.2 * 0.7) / 0.8)
+    assert area("strict", "chance") == pytest.approx((0.5 * 0.1 + 0.2 * 0.2) / 0.5)
+    assert area("corrected", "one") == area("label", "one")
+    assert area("label", "one") == pytest.approx((0.5 * 0.2 + 0.2 * 0.3) / 0.6)
+
+
+def test_the_reachable_ceiling_is_outgrown_and_an_open_task_has_none():
+    scores = {(0, 0): 0.0, (8, 0): 0.6, (32, 0): 0.9}
+    assert task(scores).curve("strict", "reachable", 32, [0]).ceiling == 0.9
+    opened = task(scores, ngram_accuracy=None, is_open=1.0)
+    assert opened.curve("strict", "reachable", 32, [0]).ceiling == 1.0
+
+
+def test_seeds_that_do_not_reach_the_cap_are_left_out():
+    half = task({(0, 0): 0.0, (8, 0): 0.5, (32, 0): 0.5, (8, 1): 1.0})
+    assert half.seeds(32) == [0]
+    assert areas([half], SETUP, "strict", "one") == areas([half], SETUP, "strict", "one", seed=0)
+    assert areas([half], SETUP, "strict", "one", seed=1) == [None]
+    both = task({(0, 0): 0.0, (8, 0): 0.5, (32, 0): 0.5, (8, 1): 1.0, (32, 1): 1.0})
+    assert areas([both], SETUP, "strict", "one") == [pytest.approx(0.7 * 0.75)]
+    assert areas([task({(8, 0): 0.5, (32, 0): 1.0})], SETUP, "strict", "one") == [None]
+    assert areas([task({(0, 0): 1.0, (8, 0): 1.0, (32, 0): 1.0})], SETUP, "strict", "one") == [None]
+
+
+def test_rank_and_partial_correlation():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 5, (2, 20)).astype(float)
+    given = rng.standard_normal(20)
+    assert spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
+    r = np.corrcoef([x, y, given])
+    expected = (r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt((1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2))
+    assert partial(x, y, given) == pytest.approx(expected)
+
+
+def test_worth_is_over_the_tasks_that_have_both():
+    row = worth("x", [1, 2, None, 3, 4, 5], [0.1, 0.2, 0.9, None, 0.4, 0.5])
+    assert row.n == 4
+    assert row.r == pytest.approx(1.0)
+    assert row.mae < row.mean_mae
+    assert worth("x", [1, 2, 3], [0.1, 0.2, 0.3]) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "mae", "control", "expected"),
+    [
+        (0.1, 0.05, 0.08, "replicates"),
+        (-0.1, 0.05, 0.08, "replicates in part"),
+        (0.1, 0.05, 0.04, "replicates in part"),
+        (-0.1, 0.2, 0.3, "does not replicate"),
+    ],
+)
+def test_the_verdict_is_the_plans(low, mae, control, expected):
+    def row(name, mae):
+        return Row(name, 9, 0.5, (low, 0.9), 0.5, None, mae, 0.1)
+
+    assert verdict(row("CoS-Low", mae), row("random", control)) == expected
+
+
+def test_numbers_as_the_tables_write_them():
+    assert [number(v) for v in (0.5, -0.25, 1.0, None, float("nan"))] == [
+        ".50",
+        "-.25",
+        "1.00",
+        "-",
+        "-",
+    ]
+    assert number(0.5, sign=True) == "+.50"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The two CSV files of six tasks, the last one not measured."""
+    rng = np.random.default_rng(0)
+    signals, scores = [], []
+    for index in range(6):
+        name, cos_low = f"task{index}", 0.1 * index
+        columns = [c for c in _columns() if c not in SIGNAL]
+        signal = {**SIGNAL, **{c: round(float(rng.uniform()), 3) for c in columns}}
+        signal |= {"task": name, "cos_low": cos_low, "n_labels": index + 2}
+        if index == 5:
+            signal |= {c: "" for c in signal if c not in (*SIGNAL, "task") or c == "cos_low"}
+        signals.append(signal)
+        for budget, seed in [(0, 0), (8, 0), (32, 0), (8, 1), (32, 1)] if index < 5 else []:
+            score = 0.0 if budget == 0 else 0.2 + 0.1 * index + 0.01 * seed + 0.002 * budget
+            row = {"task": name, "budget": budget, "seed": seed, "score": score}
+            scores.append({**row, "label_score": ""})
+    for name, rows in (("signals", signals), ("scores", scores)):
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    return tmp_path
+
+
+def _columns():
+    groups = ("low", "random", "high", "warm", "a_sd", "draw_sd")
+    statistics = ("median", "mean", "balanced")
+    names = [f"{group}_{statistic}" for group in groups for statistic in statistics]
+    extra = ["mean_cosine", "random_cosine", "mean_confidence", "gradient_norm"]
+    return [*names, *extra, "commonest_label"]
+
+
+def test_the_page_says_what_is_not_measured(folder):
+    tasks = read_measurements(folder)
+    text = results(tasks, SETUP)
+    assert "**Interim**" in text and "replicates" not in text
+    assert "task5" in text and "no: not started" in text
+    assert "| CoS-Low | 5 | +1.00" in text
+    finished = results(tasks[:5], SETUP)
+    assert "**Finished**" in finished and "**replicates**" in finished
+
+
+def test_figures_are_the_same_bytes_again(folder):
+    tasks = read_measurements(folder)
+    draw(tasks, SETUP, folder)
+    first = [(folder / f"{name}.svg").read_bytes() for name in ("scatter", "curves")]
+    draw(tasks, SETUP, folder)
+    assert first == [(folder / f"{name}.svg").read_bytes() for name in ("scatter", "curves")]
+    assert b"task4" in first[0]
