@@ -44,6 +44,8 @@ def calibrate(config: RunConfig, console: Console | None = None) -> Calibration:
             f"a line needs at least {MIN_CALIBRATION_TASKS}"
         )
     plan = make_plan(config)
+    for note in plan.notes:
+        console.print(Text.assemble(("note:", "yellow"), f" {note}"), soft_wrap=True)
     plan.store.write_bytes(_yaml(config).encode(), "config.yaml")
     with ray_session():
         _curves(plan, console)
