@@ -28,7 +28,7 @@ def splits_of(spec: TaskSpec) -> list[str]:
     return [s for s in (spec.training_split, spec.validation_split, spec.test_split) if s]
 
 
-def read_rows(spec: TaskSpec, seed: int) -> dict[str, Iterable[Mapping[str, Any]]]:
+def source_rows(spec: TaskSpec, seed: int) -> dict[str, Iterable[Mapping[str, Any]]]:
     """Every split the task reads, as rows of columns.
 
     Args:

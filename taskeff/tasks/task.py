@@ -26,7 +26,7 @@ from pydantic import (
 from taskeff.errors import ConfigError, DataError, StorageError, TaskeffError, together
 from taskeff.store import digest, safe_part
 from taskeff.tasks.metrics import check_metric, normalise
-from taskeff.tasks.source import read_rows, row_name, splits_of, with_local_files
+from taskeff.tasks.source import row_name, source_rows, splits_of, with_local_files
 from taskeff.tasks.templates import columns_of, render
 
 HARDLY_MORE = 1.1
@@ -271,7 +271,7 @@ def load_task(spec: TaskSpec, seed: int) -> Task:
         DataError: naming the task, the row and the field.
     """
     try:
-        source = read_rows(spec, seed)
+        source = source_rows(spec, seed)
         splits = {name: _render_split(spec, name, rows) for name, rows in source.items()}
     except TaskeffError as error:
         raise DataError(f"{spec.label}: {error}") from None
@@ -310,11 +310,11 @@ def load_pool(spec: TaskSpec, seed: int, cap: int | None = None) -> list[Example
     """
     try:
         split = spec.training_split
-        rows = read_rows(spec, seed)[split]
+        rows = source_rows(spec, seed)[split]
         examples = [
-            Example(f"{split}-{index}", _text(spec, row, row_name(spec, split, index)))
+            Example(f"{split}-{index}", row_text(spec, row, row_name(spec, split, index)))
             for index, row in enumerate(rows)
-            if not (spec.doc_to_keep and _is_left_out(spec.doc_to_keep, row))
+            if not (spec.doc_to_keep and is_left_out(spec.doc_to_keep, row))
         ]
     except TaskeffError as error:
         raise DataError(f"{spec.label}: {error}") from None
@@ -323,7 +323,8 @@ def load_pool(spec: TaskSpec, seed: int, cap: int | None = None) -> list[Example
     return _draw(_distinct(examples, set()), cap, spec.task, seed)
 
 
-def _text(spec: TaskSpec, row: Mapping[str, Any], where: str) -> str:
+def row_text(spec: TaskSpec, row: Mapping[str, Any], where: str) -> str:
+    """The row's prompt, never empty; `where` names the row in errors (DataError)."""
     try:
         text = render(spec.doc_to_text, row, field="doc_to_text")
     except DataError as error:
@@ -352,11 +353,11 @@ def render_row(spec: TaskSpec, row: Mapping[str, Any], where: str) -> tuple[str,
         DataError: a template fails, renders nothing, or an answer that is none of the choices.
     """
     try:
-        if spec.doc_to_keep and _is_left_out(spec.doc_to_keep, row):
+        if spec.doc_to_keep and is_left_out(spec.doc_to_keep, row):
             return None
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
-    text = _text(spec, row, where)
+    text = row_text(spec, row, where)
     try:
         target = render(spec.doc_to_target, row, field="doc_to_target")
     except DataError as error:
@@ -371,7 +372,8 @@ def render_row(spec: TaskSpec, row: Mapping[str, Any], where: str) -> tuple[str,
     return text, target
 
 
-def _is_left_out(template: str, row: Mapping[str, Any]) -> bool:
+def is_left_out(template: str, row: Mapping[str, Any]) -> bool:
+    """Whether `doc_to_keep` says to leave the row out; DataError if it says neither."""
     verdict = render(template, row, field="doc_to_keep")
     if verdict not in {"True", "False"}:
         raise DataError(

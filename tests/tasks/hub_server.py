@@ -21,7 +21,7 @@ REVISIONS = {REVISION, "main"}
 HIDDEN = ".gated"
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """An answer of the hub that is an error."""
 
     def __init__(self, status: int, code: str):
@@ -84,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
                 self._json(self._api(parts[1:], parse_qs(url.query), sent), body)
             else:
                 self._file(*self._resolved(parts), body)
-        except Refusal as refusal:
+        except RefusalError as refusal:
             self.send_response(refusal.status)
             self.send_header("X-Error-Code", refusal.code)
             self.send_header("X-Error-Message", refusal.code)
@@ -94,25 +94,25 @@ class Handler(BaseHTTPRequestHandler):
     def _repository(self, kind: str, owner: str, name: str) -> Path:
         folder = self.server.root / kind / owner / name
         if not folder.is_dir():
-            raise Refusal(401, "RepoNotFound")
+            raise RefusalError(401, "RepoNotFound")
         return folder
 
     def _api(self, parts: list[str], query: dict[str, list[str]], sent: bytes) -> object:
         if len(parts) < 3:
-            raise Refusal(404, "NotFound")
+            raise RefusalError(404, "NotFound")
         kind, owner, name, *rest = parts
         folder = self._repository(kind, owner, name)
         gated = (folder / HIDDEN).exists()
         if rest[:1] == ["auth-check"]:
             if gated:
-                raise Refusal(403, "GatedRepo")
+                raise RefusalError(403, "GatedRepo")
             return {}
         if rest[:1] in (["revision"], ["tree"], ["paths-info"]) and rest[1] not in REVISIONS:
-            raise Refusal(404, "RevisionNotFound")
+            raise RefusalError(404, "RevisionNotFound")
         if rest[:1] == ["tree"]:
             below = folder.joinpath(*rest[2:])
             if not below.exists():
-                raise Refusal(404, "EntryNotFound")
+                raise RefusalError(404, "EntryNotFound")
             deep = query.get("recursive", ["false"])[0].lower() in {"true", "1"}
             found = below.rglob("*") if deep else below.iterdir()
             return [self._entry(folder, path) for path in sorted(found) if path.name != HIDDEN]
@@ -142,12 +142,12 @@ class Handler(BaseHTTPRequestHandler):
         owner, name, _, revision, *path = parts
         folder = self._repository(kind, owner, name)
         if (folder / HIDDEN).exists():
-            raise Refusal(403, "GatedRepo")
+            raise RefusalError(403, "GatedRepo")
         if revision not in REVISIONS:
-            raise Refusal(404, "RevisionNotFound")
+            raise RefusalError(404, "RevisionNotFound")
         file = folder.joinpath(*path)
         if not file.is_file():
-            raise Refusal(404, "EntryNotFound")
+            raise RefusalError(404, "EntryNotFound")
         return file, hashlib.sha1(file.read_bytes()).hexdigest()
 
     def _json(self, value: object, body: bool) -> None:
