@@ -63,6 +63,13 @@ class Plan:
         return self.tasks[task].budgets(self.config.training.budgets)
 
     @property
+    def ceiling(self) -> float | dict[str, float | None] | None:
+        """The score that counts as 1, as `curve.ceiling` asks: see `taskeff.estimate.run`."""
+        if self.config.curve.ceiling == "human":
+            return {name: task.spec.ceiling for name, task in self.tasks.items()}
+        return 1.0 if self.config.curve.ceiling == "one" else None
+
+    @property
     def notes(self) -> list[str]:
         """What to know of the tasks that stop before the run's largest budget, a line each."""
         return [note for task in self.tasks.values() if (note := short_note(task, self.config))]
