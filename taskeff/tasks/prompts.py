@@ -144,7 +144,7 @@ class Prompter:
         before, found, tail = rest.partition(target)
         if not found:
             raise ModelError(
-                f"the chat template does not write the answer {target!r} as it is given; "
+                "the chat template does not write the answer as it is given; "
                 "use a template that leaves the assistant's words alone"
             )
         return prompt, before + target, tail
