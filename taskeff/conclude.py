@@ -18,7 +18,7 @@ from taskeff.curves.cells import versions
 from taskeff.curves.plan import MIN_CALIBRATION_TASKS, Plan
 from taskeff.errors import ConfigError
 from taskeff.estimate.calibration import Calibration
-from taskeff.estimate.run import FitSettings, estimate_rows, fit_run, task_curves
+from taskeff.estimate.run import FitSettings, estimate_rows, fit_run, label_zero_shots, task_curves
 from taskeff.report.collect import write_report
 
 
@@ -35,8 +35,10 @@ def check_fittable(config: RunConfig) -> None:
         )
 
 
-def write_config(plan: Plan, config: RunConfig) -> None:
-    """Publish the resolved configuration as the user gave it."""
+def begin(plan: Plan, config: RunConfig, console: Console) -> None:
+    """Say what is worth knowing of the plan; publish the resolved configuration as given."""
+    for note in plan.notes:
+        console.print(Text.assemble(("note:", "yellow"), f" {note}"), soft_wrap=True)
     plan.store.write_bytes(_yaml(config).encode(), "config.yaml")
 
 
@@ -62,25 +64,26 @@ def _fit(plan: Plan, signals: Mapping[str, Mapping[str, Any]]) -> Calibration:
     rows = [_curve_row(result, plan) for result in plan.results().values()]
     store.write_table(pa.Table.from_pylist(rows), "curves.parquet")
     store.write_table(pa.Table.from_pylist(list(signals.values())), "coslow.parquet")
-    curves = task_curves(rows, cap=config.cap, ceiling=_ceiling(config))
+    curves = task_curves(rows, cap=config.cap, ceiling=plan.ceiling)
     settings = FitSettings(
         cap=config.cap,
-        ceiling=_ceiling(config),
+        ceiling=plan.ceiling,
         shape=config.curve.kind,
         fit=config.curve.fit,
         family=config.model.name,
         fingerprint=fingerprint(plan.identity, config.model.dtype, config.coslow),
     )
-    calibration = fit_run({name: curves[name] for name in plan.calibration}, signals, settings)
+    calibration = fit_run(
+        {name: curves[name] for name in plan.calibration},
+        signals,
+        settings,
+        label_zero_shots(rows),
+    )
     calibration.save(store)
     held_out = {name: curves[name] for name in plan.held_out}
-    estimates = estimate_rows(calibration, held_out, signals, _ceiling(config))
+    estimates = estimate_rows(calibration, held_out, signals, plan.ceiling)
     store.write_table(pa.Table.from_pylist(estimates), "estimates.parquet")
     return calibration
-
-
-def _ceiling(config: RunConfig) -> float | None:
-    return 1.0 if config.curve.ceiling == "one" else None
 
 
 def _curve_row(result: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
@@ -96,7 +99,7 @@ def _yaml(config: RunConfig) -> str:
 def _run_record(plan: Plan, seconds: float) -> dict[str, Any]:
     return {
         "identity": dict(plan.identity),
-        "ceiling": _ceiling(plan.config),
+        "ceiling": plan.ceiling,
         "held_out": plan.held_out,
         "seeds": list(plan.config.training.seeds),
         "versions": versions(),

@@ -43,6 +43,9 @@ class TasksConfig(_Section):
     held_out: tuple[str, ...] = ()
     seed: int = 0
     """Seeds every task's splits and the order its budgets are prefixes of."""
+    short: Literal["error", "stop"] = "error"
+    """A task with fewer training rows than the largest budget is refused, or measured up to all
+    its rows; its curve is then held at its last score up to the cap, and says so."""
 
 
 class EarlyStopping(_Section):
@@ -122,8 +125,9 @@ class CurveConfig(_Section):
 
     cap: int | None = Field(default=None, ge=2)
     """The budget at the curve's right end; default: the largest training budget."""
-    ceiling: Literal["one", "best"] = "one"
-    """The score that counts as 1: fixed beforehand, or the task's best measured score."""
+    ceiling: Literal["one", "best", "human"] = "one"
+    """The score that counts as 1: fixed beforehand, or the task's best measured score, or the
+    better of that and the `ceiling` of its task file (as published)."""
     kind: Literal["beta", "power"] = "beta"
     fit: Literal["logit", "ols"] = "logit"
 

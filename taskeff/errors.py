@@ -1,5 +1,9 @@
 """Errors a user can act on; the command line prints their one line and exits with code 2."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class TaskeffError(Exception):
     """Something the user can mend: the message names the file, the row or field, and the fix."""
@@ -27,3 +31,11 @@ class EstimateError(TaskeffError):
 
 class ClusterError(TaskeffError):
     """The cluster cannot place or finish the work."""
+
+
+def together(problems: Sequence[TaskeffError]) -> TaskeffError:
+    """One error that says all of `problems`, a line each; a single one is returned as it is."""
+    if len(problems) == 1:
+        return problems[0]
+    lines = "".join(f"\n- {problem}" for problem in problems)
+    return TaskeffError(f"{len(problems)} things are wrong:{lines}")

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from taskeff.archive import read_signal, signal_hashes
-from taskeff.conclude import check_fittable, conclude, write_config
+from taskeff.conclude import begin, check_fittable, conclude
 from taskeff.config import RunConfig
 from taskeff.coslow.measure import measure_signal, signal_folder
 from taskeff.curves.cells import Cell, Row, measure, read_result
@@ -68,7 +68,7 @@ def calibrate_here(
     if not 0 <= part[0] < part[1]:
         raise ConfigError(f"part {part[0]}/{part[1]}: give i/n with 0 <= i < n")
     plan = make_plan(config)
-    write_config(plan, config)
+    begin(plan, config, console)
     hashes = signal_hashes(plan)
     _measure_all(plan, hashes, part, console)
     if part != ALL:

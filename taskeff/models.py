@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import json
 import logging
 import os
 import re
@@ -11,7 +13,7 @@ from taskeff.errors import ModelError
 from taskeff.tasks.prompts import template_hash
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from taskeff.config import ModelConfig
 
@@ -26,8 +28,6 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    if config.path.startswith((".", "/", "~")) and not os.path.isdir(config.path):
-        raise ModelError(f"model.path {config.path!r}: no such folder")
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             config.path, revision=config.revision, trust_remote_code=False
@@ -40,6 +40,84 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
             "add tokenizer.json to its folder or name a model that has one"
         )
     return tokenizer
+
+
+def load_architecture(config: ModelConfig) -> PreTrainedConfig:
+    """The model's `config.json`.
+
+    Raises:
+        ModelError: missing, gated or unreachable, or a kind of model that is not known here.
+    """
+    from transformers import AutoConfig
+
+    if config.path.startswith((".", "/", "~")) and not os.path.isdir(config.path):
+        raise ModelError(f"model.path {config.path!r}: no such folder")
+    try:
+        return AutoConfig.from_pretrained(
+            config.path, revision=config.revision, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(_why(config, "config.json", error)) from error
+
+
+def window(architecture: PreTrainedConfig) -> int | None:
+    """Positions that the model was made for; None where its architecture sets no limit."""
+    text = architecture.get_text_config(decoder=True)
+    limit = getattr(text, "max_position_embeddings", None)
+    return limit if isinstance(limit, int) and limit > 0 else None
+
+
+def parameter_count(architecture: PreTrainedConfig) -> int:
+    """Parameters of the model that `architecture` describes; no weights are loaded.
+
+    Raises:
+        ModelError: it is no causal language model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(architecture, trust_remote_code=False)
+    except (ValueError, KeyError) as error:
+        raise ModelError(
+            f"model type {architecture.model_type!r} is no causal language model: "
+            f"{_first_line(error)}; name one that generates text"
+        ) from None
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def check_weights(config: ModelConfig) -> None:
+    """Look for every weight file of a local folder; a hub id's are found when it is loaded.
+
+    Raises:
+        ModelError: there are no safetensors, or some that the index names are missing.
+    """
+    folder = os.path.expanduser(config.path)
+    if not os.path.isdir(folder):
+        return
+    index = os.path.join(folder, "model.safetensors.index.json")
+    if os.path.exists(index):
+        try:
+            with open(index, encoding="utf-8") as file:
+                named = set(json.load(file)["weight_map"].values())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise ModelError(f"{index}: not a readable index; download the model again") from None
+        missing = sorted(name for name in named if not os.path.exists(os.path.join(folder, name)))
+        if missing:
+            raise ModelError(
+                f"model {config.path!r}: {len(missing)} of {len(named)} weight files are missing "
+                f"({missing[0]}, ...); download the model again"
+            )
+        return
+    if os.path.exists(os.path.join(folder, "model.safetensors")):
+        return
+    pickles = glob.glob(os.path.join(glob.escape(folder), "*.bin"))
+    how = "has only pickled weights, which can run code: convert them" if pickles else "has none"
+    raise ModelError(
+        f"model {config.path!r}: weights are read from safetensors only, and this folder {how}; "
+        "save it again with model.save_pretrained(folder)"
+    )
 
 
 def load_model(config: ModelConfig, device: str | None = None) -> PreTrainedModel:
@@ -115,11 +193,24 @@ def family_identity(
 
 
 def _why(config: ModelConfig, what: str, error: Exception) -> str:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if "gated" in str(error).lower():
-        fix = "accept its licence on the hub and log in with `hf auth login`"
+    first = _first_line(error)
+    said = f"{error} {error.__cause__ or ''}".lower()
+    if "gated" in said or "401" in said or "403" in said:
+        fix = "accept its licence on the hub, log in with `hf auth login`, or give a local folder"
+    elif "trust_remote_code" in said or "custom code" in said:
+        fix = "no model's own code is run here: name a model that transformers knows"
     elif os.path.isdir(config.path):
         fix = "check that the folder holds config.json, model.safetensors and tokenizer.json"
+    elif "safetensors" in said:
+        fix = "only safetensors are read: pick a revision that has them, or convert it"
     else:
-        fix = "check the id, the network and HF_HUB_OFFLINE, or give a local folder"
+        fix = (
+            "check the id and model.revision, the network, HF_HUB_OFFLINE and HF_ENDPOINT, "
+            "or give a local folder"
+        )
     return f"cannot load the {what} of {config.path!r}: {first} - {fix}"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -20,3 +20,11 @@ def show(values: dict[str, Any], as_json: bool) -> None:
         return
     for key, value in values.items():
         print(f"{key:<16} {value:.4g}" if isinstance(value, float) else f"{key:<16} {value}")
+
+
+def shorten(text: str, most: int = 1500) -> str:
+    """`text` with its middle cut out where it is longer than `most` characters."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated, Any
 
 import typer
 
-from taskeff.cli.options import AsJson, Dtype, Model, TaskName, show
+from taskeff.cli.options import AsJson, Dtype, Model, TaskName, shorten, show
 
 app = typer.Typer()
 
@@ -27,17 +28,36 @@ def _split(value: str | None) -> list[str] | None:
 
 
 @app.command()
-def validate(config: ConfigPath, overrides: Overrides = None) -> None:
-    """Check everything that can be checked before a worker is asked for."""
-    from taskeff.curves.plan import make_plan
+def validate(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    online: Annotated[bool, typer.Option(help="Ask the hub about ids and columns too.")] = False,
+    examples: Annotated[bool, typer.Option(help="Print one rendered row per task.")] = True,
+) -> None:
+    """Check everything that can fail before a worker is asked for; show one prompt per task.
 
-    plan = make_plan(_config(config, overrides))
-    for task in plan.tasks.values():
-        print(
-            f"{task.name:<28} {len(task.train):>6} train {len(task.validation):>5} validation "
-            f"{len(task.test):>5} test"
-        )
-    print(f"{len(plan.tasks)} tasks and {len(plan.cells)} cells are ready to run")
+    The answer, which alone bears the loss, stands between ⟦ and ⟧.
+    """
+    from taskeff.curves.validate import validate as check
+    from taskeff.errors import together
+
+    found = check(_config(config, overrides), online=online)
+    for task in found.tasks:
+        train, validation, test = task.rows
+        budgets = ", ".join(map(str, task.budgets))
+        longest = "" if task.longest is None else f"; longest prompt and answer {task.longest}"
+        print(task.label)
+        print(f"  {train} train, {validation} validation, {test} test; budgets {budgets}{longest}")
+        if examples and task.example:
+            print(indent(shorten(task.example[0]) + f"⟦{task.example[1]}⟧", "  | ", lambda _: True))
+    if found.parameters is not None:
+        limit = "no window" if found.window is None else f"a window of {found.window}"
+        print(f"model: {found.parameters / 1e9:.3g} billion parameters, {limit}")
+    for note in found.notes:
+        print(f"note: {note}")
+    if found.problems:
+        raise together(found.problems)
+    print(f"{len(found.tasks)} tasks and {found.cells} cells are ready to run")
 
 
 @app.command()
@@ -46,6 +66,8 @@ def plan(config: ConfigPath, overrides: Overrides = None) -> None:
     from taskeff.curves.plan import make_plan
 
     made = make_plan(_config(config, overrides))
+    for note in made.notes:
+        print(f"note: {note}")
     rows = made.pending()
     todo = sum(len(row.budgets) for row in rows)
     print(f"{len(made.cells)} cells: {len(made.cells) - todo} done, {todo} to measure")

@@ -6,17 +6,22 @@ Everything that can be wrong with a run's files is found here, before any worker
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskeff.config import RunConfig
 from taskeff.curves.cells import Cell, Row, cell_hash, read_result
-from taskeff.errors import ConfigError, DataError
-from taskeff.models import family_identity, load_tokenizer
+from taskeff.curves.checks import Problems, prompt_problems, short_note, size_problems
+from taskeff.errors import ConfigError, TaskeffError, together
+from taskeff.models import check_weights, family_identity, load_architecture, load_tokenizer
 from taskeff.store import Store
-from taskeff.tasks.task import Task, load_specs, load_task
+from taskeff.tasks.prompts import Prompter
+from taskeff.tasks.task import Task, load_task, read_specs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 MIN_CALIBRATION_TASKS = 2
 
@@ -43,16 +48,31 @@ class Plan:
     @cached_property
     def cells(self) -> dict[Cell, str]:
         """Every cell and its hash; the zero-shot cell is measured once, under the first seed."""
-        training = self.config.training
-        budgets = sorted({0, *training.budgets})
+        seeds = self.config.training.seeds
         cells = [
             Cell(name, budget, seed)
             for name in self.tasks
-            for seed in training.seeds
-            for budget in budgets
-            if budget or seed == training.seeds[0]
+            for seed in seeds
+            for budget in sorted({0, *self.budgets(name)})
+            if budget or seed == seeds[0]
         ]
         return {c: self.hash_of(c) for c in cells}
+
+    def budgets(self, task: str) -> tuple[int, ...]:
+        """The budgets that the task is measured at: the run's, as far as its rows go."""
+        return self.tasks[task].budgets(self.config.training.budgets)
+
+    @property
+    def ceiling(self) -> float | dict[str, float | None] | None:
+        """The score that counts as 1, as `curve.ceiling` asks: see `taskeff.estimate.run`."""
+        if self.config.curve.ceiling == "human":
+            return {name: task.spec.ceiling for name, task in self.tasks.items()}
+        return 1.0 if self.config.curve.ceiling == "one" else None
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know of the tasks that stop before the run's largest budget, a line each."""
+        return [note for task in self.tasks.values() if (note := short_note(task, self.config))]
 
     def hash_of(self, cell: Cell) -> str:
         """The hash of the cell's settings."""
@@ -93,18 +113,87 @@ def make_plan(
         only_tasks, only_budgets: narrow the run to these cells.
 
     Raises:
-        TaskeffError: the first thing that is wrong, naming it and the fix.
+        TaskeffError: everything that is wrong, each thing with its name and the fix.
+    """
+    return examine(config, only_tasks=only_tasks, only_budgets=only_budgets).plan()
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a run names, as far as it could be loaded, and everything that is wrong with it.
+
+    Attributes:
+        tasks: those that could be loaded, by name.
+        prompters: of these tasks, by name; none where the tokenizer could not be loaded.
+        architecture: the model's `config.json`, None where it could not be read.
+    """
+
+    config: RunConfig
+    store: Store
+    tasks: Mapping[str, Task]
+    prompters: Mapping[str, Prompter]
+    architecture: PreTrainedConfig | None
+    problems: tuple[TaskeffError, ...]
+
+    def plan(self) -> Plan:
+        """The plan of a run that nothing is wrong with.
+
+        Raises:
+            TaskeffError: everything that is wrong.
+        """
+        if self.problems:
+            raise together(self.problems)
+        tokenizer = next(iter(self.prompters.values())).tokenizer
+        identity = family_identity(self.config.model, tokenizer)
+        return Plan(self.config, self.store, self.tasks, identity)
+
+
+def examine(
+    config: RunConfig,
+    *,
+    only_tasks: Sequence[str] | None = None,
+    only_budgets: Sequence[int] | None = None,
+    without_model: bool = False,
+    without_rows: Collection[str] = (),
+) -> Examined:
+    """Load and check everything the run names, going on after each thing that is wrong.
+
+    Args:
+        only_tasks, only_budgets: narrow the run to these cells.
+        without_model: do not try to load what belongs to the model.
+        without_rows: tasks whose rows not to load.
+
+    Raises:
+        TaskeffError: there is nothing to check.
     """
     config = _located(_narrowed(config, only_tasks, only_budgets))
     store = Store(config.storage).child(config.name)
-    store.check_writable()
-    specs = load_specs([*config.tasks.calibration, *config.tasks.held_out])
-    tokenizer = load_tokenizer(config.model)
-    tasks = {spec.task: load_task(spec, config.tasks.seed) for spec in specs}
-    for task in tasks.values():
-        _check_task(task, config)
-    identity = family_identity(config.model, tokenizer)
-    return Plan(config, store, tasks, identity)
+    found = Problems()
+    with found.kept():
+        store.check_writable()
+    tokenizer = architecture = None
+    if not without_model:
+        with found.kept():
+            architecture = load_architecture(config.model)
+    if architecture is not None:
+        with found.kept():
+            check_weights(config.model)
+        with found.kept():
+            tokenizer = load_tokenizer(config.model)
+    specs, wrong = read_specs([*config.tasks.calibration, *config.tasks.held_out])
+    found.add(wrong)
+    tasks: dict[str, Task] = {}
+    for spec in specs:
+        if spec.task not in without_rows:
+            with found.kept():
+                tasks[spec.task] = load_task(spec, config.tasks.seed)
+    prompters: dict[str, Prompter] = {}
+    for name, task in tasks.items():
+        found.add(size_problems(task, config))
+        if tokenizer is not None:
+            prompters[name] = Prompter(tokenizer, task.spec.description)
+            found.add(prompt_problems(task, prompters[name], architecture, config))
+    return Examined(config, store, tasks, prompters, architecture, tuple(found.distinct))
 
 
 def _located(config: RunConfig) -> RunConfig:
@@ -138,17 +227,3 @@ def _narrowed(
     if not (config.tasks.calibration or config.tasks.held_out):
         raise ConfigError("tasks.calibration: no tasks; name at least two")
     return config
-
-
-def _check_task(task: Task, config: RunConfig) -> None:
-    largest = max(config.training.budgets)
-    if largest > len(task.train):
-        raise DataError(
-            f"task {task.name!r}: budget {largest} is above its {len(task.train)} training rows; "
-            "lower training.budgets or add rows"
-        )
-    if len(task.train) < config.coslow.n_examples:
-        raise DataError(
-            f"task {task.name!r}: its pool of {len(task.train)} rows is smaller than "
-            f"coslow.n_examples {config.coslow.n_examples}"
-        )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from taskeff.conclude import check_fittable, conclude, write_config
+from taskeff.conclude import begin, check_fittable, conclude
 from taskeff.config import RunConfig
 from taskeff.curves.plan import Plan, make_plan
 from taskeff.distributed.grid import run_grid
@@ -31,7 +31,7 @@ def calibrate(config: RunConfig, console: Console | None = None) -> Calibration:
     started = time.monotonic()
     check_fittable(config)
     plan = make_plan(config)
-    write_config(plan, config)
+    begin(plan, config, console)
     with ray_session():
         _curves(plan, console)
         signals = measure_signals(plan, console)

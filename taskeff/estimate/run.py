@@ -17,7 +17,16 @@ from taskeff.estimate.rise import fit_rise
 from taskeff.estimate.shapes import fit_shape
 
 TARGETS = (0.8, 0.9)
-CONTROLS = ("random_cosine", "mean_cosine", "mean_confidence", "gradient_norm", "zero_shot")
+CONTROLS = (
+    "random_cosine",
+    "mean_cosine",
+    "mean_confidence",
+    "gradient_norm",
+    "zero_shot",
+    "label_zero_shot",
+)
+Ceiling = float | Mapping[str, float | None] | None
+"""The score that counts as 1: one for all tasks, or each task's own; None is its best score."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,7 @@ class FitSettings:
     """How a run's points are fitted: see `taskeff.config.CurveConfig`."""
 
     cap: int
-    ceiling: float | None
+    ceiling: Ceiling
     shape: str
     fit: FitKind
     family: str
@@ -33,24 +42,39 @@ class FitSettings:
 
 
 def task_curves(
-    rows: Sequence[Mapping[str, Any]], *, cap: int, ceiling: float | None
+    rows: Sequence[Mapping[str, Any]], *, cap: int, ceiling: Ceiling
 ) -> dict[str, TaskCurve]:
     """One curve per task from the rows of `curves.parquet`, scores averaged over seeds.
 
-    Args:
-        ceiling: the score that counts as 1, or None for each task's best.
+    A task that scores better than its ceiling has its best score as ceiling (arXiv 2512.24991).
     """
     scores: dict[str, dict[int, list[float]]] = {}
     for row in rows:
         scores.setdefault(row["task"], {}).setdefault(row["budget"], []).append(row["score"])
+    curves: dict[str, TaskCurve] = {}
+    for task, found in scores.items():
+        means = {budget: float(np.mean(values)) for budget, values in found.items()}
+        known = ceiling_of(ceiling, task)
+        best = max(score for budget, score in means.items() if budget <= cap)
+        top = None if known is None else max(known, best)
+        curves[task] = data_efficiency(means, cap=cap, ceiling=top, name=task)
+    return curves
+
+
+def ceiling_of(ceiling: Ceiling, task: str) -> float | None:
+    """The ceiling of one task that was known before anything was measured; None if none was."""
+    return ceiling.get(task) if isinstance(ceiling, Mapping) else ceiling
+
+
+def label_zero_shots(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Each task's zero-shot score with the answer's format given, from rows of `curves.parquet`.
+
+    That is the score among the task's own labels; where a task lists none, the strict score.
+    """
     return {
-        task: data_efficiency(
-            {budget: float(np.mean(values)) for budget, values in found.items()},
-            cap=cap,
-            ceiling=ceiling,
-            name=task,
-        )
-        for task, found in scores.items()
+        row["task"]: row["score"] if row["label_score"] is None else row["label_score"]
+        for row in rows
+        if row["budget"] == 0
     }
 
 
@@ -58,12 +82,14 @@ def fit_run(
     curves: Mapping[str, TaskCurve],
     signals: Mapping[str, Mapping[str, Any]],
     settings: FitSettings,
+    label_zero_shot: Mapping[str, float] | None = None,
 ) -> Calibration:
     """The family's calibration over the tasks in `curves`.
 
     Args:
         curves: the calibration tasks' curves.
         signals: task -> its row of `coslow.parquet`.
+        label_zero_shot: task -> its zero-shot score among its labels, one more control.
 
     Raises:
         EstimateError: fewer than two tasks can be fitted.
@@ -79,8 +105,8 @@ def fit_run(
             auc=curve.auc,
             cos_low=signals[name]["cos_low"],
             status=curve.status,
-            controls=_controls(signals[name], curve),
-            rise=fit_rise(curve, settings.ceiling),
+            controls=_controls(signals[name], curve, (label_zero_shot or {}).get(name)),
+            rise=fit_rise(curve, ceiling_of(settings.ceiling, name)),
         )
         for name, curve in curves.items()
     ]
@@ -94,8 +120,10 @@ def fit_run(
     )
 
 
-def _controls(signal: Mapping[str, Any], curve: TaskCurve) -> dict[str, float]:
-    found = {**signal, "zero_shot": curve.zero_shot}
+def _controls(
+    signal: Mapping[str, Any], curve: TaskCurve, label_zero_shot: float | None
+) -> dict[str, float]:
+    found = {**signal, "zero_shot": curve.zero_shot, "label_zero_shot": label_zero_shot}
     return {name: float(found[name]) for name in CONTROLS if found.get(name) is not None}
 
 
@@ -103,23 +131,30 @@ def estimate_rows(
     calibration: Calibration,
     curves: Mapping[str, TaskCurve],
     signals: Mapping[str, Mapping[str, Any]],
-    ceiling: float | None,
+    ceiling: Ceiling,
 ) -> list[dict[str, Any]]:
     """Predicted beside measured, a row per task and target: the rows of `estimates.parquet`.
 
     The prediction sees the zero-shot score and the ceiling fixed beforehand, None where there is
     none; never what the task reached. A task whose CoS-Low the family's line cannot answer gets a
-    `problem` instead of numbers.
+    `problem` instead of numbers. The measured labels reach the same score as the predicted: the
+    target's share of the range up to that ceiling.
     """
     rows: list[dict[str, Any]] = []
     for name, curve in curves.items():
+        known = ceiling_of(ceiling, name)
+        # A task may have scored better than the ceiling that was known beforehand.
+        narrower = 1.0
+        if known is not None:
+            reach = known - curve.zero_shot
+            narrower = max(0.0, reach) / (curve.ceiling - curve.zero_shot)
         for target in TARGETS:
             row: dict[str, Any] = {
                 "task": name,
                 "target": target,
                 "cos_low": signals[name]["cos_low"],
                 "measured_auc": curve.auc,
-                "measured_labels": curve.labels_to_reach(target),
+                "measured_labels": curve.labels_to_reach(target * narrower),
                 "problem": None,
             }
             try:
@@ -128,7 +163,7 @@ def estimate_rows(
                     signals[name]["cos_low"],
                     target=target,
                     zero_shot=curve.zero_shot,
-                    ceiling=ceiling,
+                    ceiling=known,
                 )
             except EstimateError as error:
                 rows.append({**row, "problem": str(error)})

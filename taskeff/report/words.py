@@ -18,7 +18,11 @@ BEYOND = "beyond the cap"
 # Below this many tasks a correlation's interval spans most of the line whatever the truth is.
 FEW_TASKS = 10
 
-_NAMES = {"cos_low": "CoS-Low", "auc": "AUC"}
+_NAMES = {
+    "cos_low": "CoS-Low",
+    "auc": "AUC",
+    "label_zero_shot": "zero-shot among the task's labels",
+}
 
 
 @dataclass(frozen=True)

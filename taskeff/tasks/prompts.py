@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from taskeff.errors import DataError, ModelError
@@ -55,6 +56,22 @@ class Prompter:
     def template_hash(self) -> str:
         """A digest of the chat template's text; `"plain"` where there is none."""
         return digest(self.tokenizer.chat_template) if self._has_template else "plain"
+
+    @cached_property
+    def overhead(self) -> int:
+        """Tokens of a prompt and an answer's end that are neither text nor answer."""
+        return len(self.prompt_ids("x")) + 1
+
+    def marked(self, example: TokenizedExample) -> tuple[str, str]:
+        """Prompt and answer as the model reads them, special tokens included.
+
+        The answer is what bears the loss.
+        """
+        prompt, answer = (
+            str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
+            for ids in (example.prompt_ids, example.answer_ids)
+        )
+        return prompt, answer
 
     def prompt_ids(self, text: str) -> tuple[int, ...]:
         """Token ids of everything before the answer."""
@@ -127,7 +144,7 @@ class Prompter:
         before, found, tail = rest.partition(target)
         if not found:
             raise ModelError(
-                f"the chat template does not write the answer {target!r} as it is given; "
+                "the chat template does not write the answer as it is given; "
                 "use a template that leaves the assistant's words alone"
             )
         return prompt, before + target, tail

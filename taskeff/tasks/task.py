@@ -7,27 +7,30 @@ files or from a bundled builder; everything after that is the same for all of th
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-
-from taskeff.errors import ConfigError, DataError, StorageError, TaskeffError
-from taskeff.store import digest, safe_part
-from taskeff.tasks.metrics import check_metric
-
-FILE_FORMATS = ("json", "csv", "parquet")
-_ENVIRONMENT = ImmutableSandboxedEnvironment(
-    undefined=jinja2.StrictUndefined,
-    # An empty cell must be found out as an empty answer, not become the word "None".
-    finalize=lambda value: "" if value is None else value,
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
 )
+
+from taskeff.errors import ConfigError, DataError, StorageError, TaskeffError, together
+from taskeff.store import digest, safe_part
+from taskeff.tasks.metrics import check_metric, normalise
+from taskeff.tasks.source import row_name, source_rows, splits_of, with_local_files
+from taskeff.tasks.templates import columns_of, render
+
+HARDLY_MORE = 1.1
+REFUSED_KWARGS = ("trust_remote_code", "streaming", "split", "path", "name")
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,12 @@ class TaskSpec(BaseModel):
     ceiling: float | None = Field(default=None, gt=0, le=1)
     """The score a human reaches, where it is known."""
     metadata: dict[str, Any] = Field(default_factory=dict)
+    _file: str | None = PrivateAttr(default=None)
+
+    @property
+    def label(self) -> str:
+        """The task as messages name it: with its file, if that is not a bundled one."""
+        return f"task {self.task!r}" + (f" ({self._file})" if self._file else "")
 
     @field_validator("task")
     @classmethod
@@ -80,6 +89,39 @@ class TaskSpec(BaseModel):
             return check_metric(value)
         except ConfigError as error:
             raise ValueError(str(error)) from None
+
+    @field_validator("doc_to_text", "doc_to_target", "doc_to_keep")
+    @classmethod
+    def _reads_a_column(cls, value: str | None) -> str | None:
+        if value is not None and not columns_of(value):
+            raise ValueError(
+                f"template {value!r} names no column, so every row would be the same; "
+                "write a column as {{name}}"
+            )
+        return value
+
+    @field_validator("doc_to_choice")
+    @classmethod
+    def _are_told_apart(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        kept: dict[str, str] = {}
+        for choice in value or ():
+            same = kept.setdefault(normalise(choice), choice)
+            if not normalise(choice):
+                raise ValueError(f"{choice!r} is empty once normalised; give every answer a word")
+            if same is not choice:
+                raise ValueError(f"{same!r} and {choice!r} count as the same answer; drop one")
+        return value
+
+    @field_validator("dataset_kwargs")
+    @classmethod
+    def _leaves_the_rest_to_us(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for key in REFUSED_KWARGS:
+            if key in value:
+                raise ValueError(
+                    f"{key} cannot be given: no data set's code is run, and id, configuration "
+                    "and splits have fields of their own"
+                )
+        return value
 
 
 @dataclass(frozen=True)
@@ -107,6 +149,17 @@ class Task:
             [rows, spec.description, spec.doc_to_choice, spec.metric, spec.max_new_tokens]
         )
 
+    def budgets(self, wanted: Sequence[int]) -> tuple[int, ...]:
+        """The budgets of `wanted` that the training rows allow, and all rows in place of the rest.
+
+        All rows are no budget of their own where they are hardly more than the one before.
+        """
+        rows = len(self.train)
+        within = tuple(budget for budget in wanted if budget <= rows)
+        if len(within) == len(wanted) or (within and rows < HARDLY_MORE * within[-1]):
+            return within
+        return (*within, rows)
+
     def subset(self, budget: int, seed: int) -> list[Example]:
         """The first `budget` training rows in the order of `seed`: budgets are nested.
 
@@ -115,8 +168,8 @@ class Task:
         """
         if budget > len(self.train):
             raise DataError(
-                f"task {self.name!r}: budget {budget} is above its {len(self.train)} training rows"
-                "; lower the budget or add rows"
+                f"{self.spec.label}: budget {budget} is above its {len(self.train)} training rows; "
+                "lower the budget or add rows"
             )
         order = list(range(len(self.train)))
         random.Random(f"{seed}:{self.name}:subset").shuffle(order)
@@ -158,26 +211,54 @@ def load_spec(name_or_path: str | Path) -> TaskSpec:
     try:
         spec = TaskSpec.model_validate(values)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()]
+        problems = [
+            f"{'.'.join(map(str, p['loc']))}: {p['msg'].removeprefix('Value error, ')}"
+            for p in error.errors()
+        ]
         raise DataError(f"{path}: " + "; ".join(problems)) from None
     except StorageError as error:
         raise DataError(f"{path}: task: {error}") from None
-    return _with_local_files(spec, path.parent)
+    try:
+        spec = with_local_files(spec, path.parent)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    if path == Path(name_or_path):
+        spec._file = str(path)
+    return spec
 
 
 def load_specs(names: Iterable[str]) -> list[TaskSpec]:
     """`load_spec` for each name.
 
     Raises:
-        ConfigError: two tasks have one name.
+        TaskeffError: every file that is wrong, and every name that two tasks have.
     """
-    specs = [load_spec(name) for name in names]
-    seen: set[str] = set()
-    for spec in specs:
-        if spec.task in seen:
-            raise ConfigError(f"two tasks are called {spec.task!r}; rename one")
-        seen.add(spec.task)
+    specs, problems = read_specs(names)
+    if problems:
+        raise together(problems)
     return specs
+
+
+def read_specs(names: Iterable[str]) -> tuple[list[TaskSpec], list[TaskeffError]]:
+    """`load_spec` for each name: those that are right, and what is wrong with the others."""
+    specs: dict[str, TaskSpec] = {}
+    problems: list[TaskeffError] = []
+    for name in names:
+        try:
+            spec = load_spec(name)
+        except TaskeffError as error:
+            problems.append(error)
+            continue
+        if spec.task not in specs:
+            specs[spec.task] = spec
+            continue
+        files = [one._file or "bundled" for one in (specs[spec.task], spec)]
+        problems.append(
+            ConfigError(
+                f"two tasks are called {spec.task!r} ({files[0]}, {files[1]}); rename or drop one"
+            )
+        )
+    return list(specs.values()), problems
 
 
 def load_task(spec: TaskSpec, seed: int) -> Task:
@@ -190,9 +271,14 @@ def load_task(spec: TaskSpec, seed: int) -> Task:
         DataError: naming the task, the row and the field.
     """
     try:
-        splits = {name: _render_split(spec, name, rows) for name, rows in _rows(spec, seed).items()}
+        source = source_rows(spec, seed)
+        splits = {name: _render_split(spec, name, rows) for name, rows in source.items()}
     except TaskeffError as error:
-        raise DataError(f"task {spec.task!r}: {error}") from None
+        raise DataError(f"{spec.label}: {error}") from None
+    for name in splits_of(spec):
+        if not splits[name]:
+            kept = " that doc_to_keep keeps" if spec.doc_to_keep else ""
+            raise DataError(f"{spec.label}: split {name!r} has no rows{kept}; add rows")
     seen: set[str] = set()
     test = _distinct(splits[spec.test_split], seen) if spec.test_split else []
     validation = _distinct(splits[spec.validation_split], seen) if spec.validation_split else []
@@ -208,7 +294,7 @@ def load_task(spec: TaskSpec, seed: int) -> Task:
     for what, rows in (("training", train), ("validation", validation), ("test", test)):
         if not rows:
             raise DataError(
-                f"task {spec.task!r}: no {what} rows ({total} rows before splitting); "
+                f"{spec.label}: no {what} rows ({total} distinct ones before splitting); "
                 f"add rows or change test_size and validation_size"
             )
     return Task(spec, tuple(train), tuple(validation), tuple(test))
@@ -223,20 +309,22 @@ def load_pool(spec: TaskSpec, seed: int, cap: int | None = None) -> list[Example
         DataError: naming the task, the row and the field.
     """
     try:
-        rows = _rows(spec, seed)[spec.training_split]
+        split = spec.training_split
+        rows = source_rows(spec, seed)[split]
         examples = [
-            Example(f"{spec.training_split}-{index}", _text(spec, row, f"row {index}"))
+            Example(f"{split}-{index}", row_text(spec, row, row_name(spec, split, index)))
             for index, row in enumerate(rows)
-            if not (spec.doc_to_keep and _is_left_out(spec.doc_to_keep, row))
+            if not (spec.doc_to_keep and is_left_out(spec.doc_to_keep, row))
         ]
     except TaskeffError as error:
-        raise DataError(f"task {spec.task!r}: {error}") from None
+        raise DataError(f"{spec.label}: {error}") from None
     if not examples:
-        raise DataError(f"task {spec.task!r}: the pool is empty; add rows")
+        raise DataError(f"{spec.label}: the pool is empty; add rows")
     return _draw(_distinct(examples, set()), cap, spec.task, seed)
 
 
-def _text(spec: TaskSpec, row: Mapping[str, Any], where: str) -> str:
+def row_text(spec: TaskSpec, row: Mapping[str, Any], where: str) -> str:
+    """The row's prompt, never empty; `where` names the row in errors (DataError)."""
     try:
         text = render(spec.doc_to_text, row, field="doc_to_text")
     except DataError as error:
@@ -246,76 +334,52 @@ def _text(spec: TaskSpec, row: Mapping[str, Any], where: str) -> str:
     return text
 
 
-def render(template: str, row: Mapping[str, Any], *, field: str) -> str:
-    """A Jinja2 template over one row's columns, sandboxed.
-
-    The whole row is `doc`, for columns whose names are no words: `doc["question-X"]`.
-
-    Raises:
-        DataError: a column is missing or the template is wrong.
-    """
-    try:
-        return _compiled(template).render({"doc": row, **row}).strip()
-    except jinja2.UndefinedError as error:
-        raise DataError(f"{field}: {error}; columns are: {', '.join(map(str, row))}") from None
-    except (jinja2.TemplateError, TypeError, ValueError) as error:
-        raise DataError(f"{field}: template {template!r}: {error}") from None
-
-
-@lru_cache(maxsize=256)
-def _compiled(template: str) -> jinja2.Template:
-    return _ENVIRONMENT.from_string(template)
-
-
 def _render_split(spec: TaskSpec, split: str, rows: Iterable[Mapping[str, Any]]) -> list[Example]:
     examples: list[Example] = []
     for index, row in enumerate(rows):
-        where = f"{split} row {index}"
-        try:
-            if spec.doc_to_keep and _is_left_out(spec.doc_to_keep, row):
-                continue
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from None
-        text = _text(spec, row, where)
-        try:
-            target = render(spec.doc_to_target, row, field="doc_to_target")
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from None
-        if not target:
-            raise DataError(f"{where}: doc_to_target renders an empty answer; label the row")
-        if spec.doc_to_choice is not None and target not in spec.doc_to_choice:
-            raise DataError(
-                f"{where}: answer {target!r} is not in doc_to_choice {list(spec.doc_to_choice)}"
-            )
-        examples.append(Example(f"{split}-{index}", text, target))
+        rendered = render_row(spec, row, row_name(spec, split, index))
+        if rendered is not None:
+            examples.append(Example(f"{split}-{index}", *rendered))
     return examples
 
 
-def _is_left_out(template: str, row: Mapping[str, Any]) -> bool:
+def render_row(spec: TaskSpec, row: Mapping[str, Any], where: str) -> tuple[str, str] | None:
+    """Text and answer of one row, None where `doc_to_keep` leaves it out.
+
+    Args:
+        where: the row, for messages.
+
+    Raises:
+        DataError: a template fails, renders nothing, or an answer that is none of the choices.
+    """
+    try:
+        if spec.doc_to_keep and is_left_out(spec.doc_to_keep, row):
+            return None
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+    text = row_text(spec, row, where)
+    try:
+        target = render(spec.doc_to_target, row, field="doc_to_target")
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+    if not target:
+        raise DataError(f"{where}: doc_to_target renders an empty answer; label the row")
+    if spec.doc_to_choice is not None and target not in spec.doc_to_choice:
+        raise DataError(
+            f"{where}: answer {target!r} is not in doc_to_choice {list(spec.doc_to_choice)}; "
+            "mend the row or add the answer"
+        )
+    return text, target
+
+
+def is_left_out(template: str, row: Mapping[str, Any]) -> bool:
+    """Whether `doc_to_keep` says to leave the row out; DataError if it says neither."""
     verdict = render(template, row, field="doc_to_keep")
     if verdict not in {"True", "False"}:
         raise DataError(
             f"doc_to_keep renders {verdict!r}; make it a comparison, which renders True or False"
         )
     return verdict == "False"
-
-
-def _with_label_names(split: Any) -> Iterator[Mapping[str, Any]]:
-    """The rows of a data set, with `COLUMN_name` beside every column of class labels.
-
-    A row that is not labelled (-1, as in hidden test sets) has an empty name.
-    """
-    labels = {
-        column: feature.names
-        for column, feature in split.features.items()
-        if hasattr(feature, "names")
-    }
-    for row in split:
-        named = {
-            f"{column}_name": names[row[column]] if row[column] in range(len(names)) else ""
-            for column, names in labels.items()
-        }
-        yield {**named, **row}
 
 
 def _draw(rows: list[Example], cap: int | None, task: str, seed: int) -> list[Example]:
@@ -335,65 +399,3 @@ def _distinct(examples: Sequence[Example], seen: set[str]) -> list[Example]:
 
 def _size(size: int | float, total: int) -> int:
     return size if isinstance(size, int) else max(1, int(size * total))
-
-
-def _rows(spec: TaskSpec, seed: int) -> dict[str, Iterable[Mapping[str, Any]]]:
-    if spec.dataset_path.startswith("builder:"):
-        from taskeff.tasks.suite import build
-
-        name = spec.dataset_path.removeprefix("builder:")
-        return {spec.training_split: build(name, seed, **spec.dataset_kwargs)}
-    wanted = [s for s in (spec.training_split, spec.validation_split, spec.test_split) if s]
-    import datasets
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub.errors import HfHubHTTPError
-
-    datasets.disable_progress_bars()
-    try:
-        loaded: Any = datasets.load_dataset(
-            spec.dataset_path, spec.dataset_name, **spec.dataset_kwargs
-        )
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-        HfHubHTTPError,
-        DatasetsError,
-    ) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(
-            f"cannot load dataset_path {spec.dataset_path!r}: {first}; "
-            "check the id or file, the network and HF_HUB_OFFLINE"
-        ) from error
-    for split in wanted:
-        if split not in loaded:
-            raise DataError(f"no split {split!r}; there are: {', '.join(loaded)}")
-    return {split: _with_label_names(loaded[split]) for split in wanted}
-
-
-def _with_local_files(spec: TaskSpec, folder: Path) -> TaskSpec:
-    """Relative `data_files` are relative to the task file."""
-    if spec.dataset_path not in FILE_FORMATS:
-        return spec
-    files: Any = spec.dataset_kwargs.get("data_files")
-    if not files:
-        raise DataError(
-            f"task {spec.task!r}: dataset_path {spec.dataset_path!r} needs "
-            "dataset_kwargs.data_files"
-        )
-
-    def absolute(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: absolute(item) for key, item in value.items()}  # type: ignore[misc]
-        if isinstance(value, list):
-            return [absolute(item) for item in value]  # type: ignore[misc]
-        if "://" in str(value):
-            return value
-        path = folder / str(value)
-        if not path.exists():
-            raise DataError(f"task {spec.task!r}: data file {path} does not exist")
-        return str(path)
-
-    return spec.model_copy(
-        update={"dataset_kwargs": {**spec.dataset_kwargs, "data_files": absolute(files)}}
-    )

@@ -6,6 +6,7 @@ as the working directory, `datasets.load_dataset` finds those ids there and asks
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -225,10 +226,10 @@ def rows(hub: HubSet, split: str, n: int) -> Dataset:
     return Dataset.from_list(made, features=Features(hub.columns))
 
 
-def write_hub(folder: Path, n: int = 60) -> Path:
-    """Every data set of `HUB` below `folder`, `n` rows in each split."""
+def write_hub(folder: Path, n: int = 60, names: Iterable[str] = tuple(HUB)) -> Path:
+    """The data sets `names` of `HUB` below `folder`, `n` rows in each split."""
     configs: dict[str, list[Any]] = {}
-    for hub in HUB.values():
+    for hub in (HUB[name] for name in names):
         files = []
         for split in hub.splits:
             path = Path(hub.config) / f"{split}.parquet"

@@ -306,7 +306,7 @@ def test_a_template_whose_prompt_is_no_prefix_is_refused():
 def test_a_template_that_changes_the_answer_is_refused():
     template = "{% for m in messages %}{{ m['content'] | upper }}|{% endfor %}"
     prompter = Prompter(tokenizer_of(FAMILIES["smollm2"], template), DESCRIPTION)
-    with pytest.raises(ModelError, match="does not write the answer 'yes'"):
+    with pytest.raises(ModelError, match="does not write the answer as it is given"):
         prompter.encode(TEXT, "yes", end_of_turn=False)
 
 

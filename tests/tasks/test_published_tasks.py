@@ -156,6 +156,17 @@ def test_a_missing_column_is_named(in_hub: None):
         load_task(small(spec), seed=0)
 
 
+def test_every_ceiling_says_where_it_is_from():
+    specs = [spec_of(path.stem) for path in FILES]
+    known = {spec.task for spec in specs if spec.ceiling is not None}
+    assert {spec.task for spec in specs} - known == {*GENERATION, "mnist_ascii"}
+    for spec in specs:
+        assert bool(spec.metadata.get("ceiling")) == (spec.task in known)
+        by_rule = spec.dataset_path.startswith("builder:")
+        if spec.task in known and by_rule:
+            assert spec.ceiling == 1 and "rule" in spec.metadata["ceiling"]
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_configurations_name_all_tasks_and_the_published_recipe(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -173,4 +184,5 @@ def test_configurations_name_all_tasks_and_the_published_recipe(
     assert training.early_stopping and training.early_stopping.every_steps == 4
     assert training.early_stopping.patience == 10
     assert config.cap == 5000 and config.evaluation.test_cap == 5000
+    assert config.tasks.short == "stop" and config.curve.ceiling == "human"
     assert training.batch_size % config.cluster.workers_per_row == 0

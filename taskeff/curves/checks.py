@@ -1,0 +1,174 @@
+"""What can be wrong with a task in one run: rows against budgets, prompts against the window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from taskeff.config import RunConfig
+from taskeff.errors import ConfigError, DataError, ModelError, TaskeffError
+from taskeff.models import window
+from taskeff.tasks.prompts import Prompter
+from taskeff.tasks.source import row_name
+from taskeff.tasks.task import Example, Task, TaskSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+FEW_BYTES = 4  # what a target starts with decides whether it merges with the prompt
+
+
+class Problems:
+    """Everything found wrong so far, each thing once."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, TaskeffError] = {}
+
+    def add(self, problems: Iterable[TaskeffError]) -> None:
+        """Keep these too."""
+        for problem in problems:
+            self._found.setdefault(str(problem), problem)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep what goes wrong inside and go on after it."""
+        try:
+            yield
+        except TaskeffError as error:
+            self.add([error])
+
+    @property
+    def distinct(self) -> list[TaskeffError]:
+        """All of them, in the order they were found."""
+        return list(self._found.values())
+
+
+def size_problems(task: Task, config: RunConfig) -> Iterator[TaskeffError]:
+    """Budgets and the draw for CoS-Low against the task's rows."""
+    rows, largest = len(task.train), max(config.training.budgets)
+    if largest > rows and config.tasks.short == "error":
+        yield DataError(
+            f"{task.spec.label}: budget {largest} is above its {rows} training rows; lower "
+            "training.budgets, add rows, or set tasks.short=stop to measure it up to all its rows"
+        )
+    if rows < config.coslow.n_examples:
+        yield DataError(
+            f"{task.spec.label}: its pool of {rows} rows is smaller than coslow.n_examples "
+            f"{config.coslow.n_examples}; add rows or lower that"
+        )
+
+
+def short_note(task: Task, config: RunConfig) -> str | None:
+    """What happens to a task that stops before the run's largest budget; None if it does not."""
+    wanted = config.training.budgets
+    budgets = task.budgets(wanted)
+    left_out = sorted(set(wanted) - set(budgets))
+    if not left_out:
+        return None
+    held = f"its curve ends at {budgets[-1]} and is held at its last score up to {config.cap}"
+    if 4 * budgets[-1] < config.cap:
+        held += "; that is below a quarter, so the fit leaves it out"
+    return (
+        f"{task.spec.label}: {len(task.train)} training rows, so budgets "
+        f"{', '.join(map(str, left_out))} are not measured; {held}"
+    )
+
+
+def prompt_problems(
+    task: Task, prompter: Prompter, architecture: PreTrainedConfig | None, config: RunConfig
+) -> Iterator[TaskeffError]:
+    """Template, answers and lengths of the rows that the run may read.
+
+    Args:
+        architecture: the model's configuration; without it lengths are not checked.
+    """
+    spec = task.spec
+    try:
+        answer_lengths = _answer_lengths(task, prompter)
+    except ModelError as error:
+        yield error  # the template's fault: the same for every task
+        return
+    except DataError as error:
+        yield DataError(f"{spec.label}: {error}")
+        return
+    for choice, length in answer_lengths.items():
+        if spec.doc_to_choice and choice in spec.doc_to_choice and length > spec.max_new_tokens:
+            yield DataError(
+                f"{spec.label}: the answer {choice!r} takes {length} tokens, more than "
+                f"max_new_tokens {spec.max_new_tokens}, so it is never given; raise max_new_tokens"
+            )
+    limit = None if architecture is None else window(architecture)
+    if limit is not None:
+        too_long = [
+            (used, example)
+            for example in rows_used(task, config)
+            if (used := _tokens_above(limit, spec, prompter, example))
+        ]
+        if too_long:
+            used, example = max(too_long, key=lambda pair: pair[0])
+            others = f" ({len(too_long)} such rows; this is the longest)" * (len(too_long) > 1)
+            yield DataError(
+                f"{spec.label}: {row_of(spec, example)}: prompt and answer take {used} tokens, "
+                f"the model's window has {limit}{others}; shorten the text in doc_to_text, drop "
+                "the row with doc_to_keep, or name a model with a longer window"
+            )
+
+
+def rows_used(task: Task, config: RunConfig) -> list[Example]:
+    """The rows that the run trains on, validates on, tests on or scores for CoS-Low."""
+    seeds = config.training.seeds
+    largest = task.budgets(config.training.budgets)[-1]
+    labelled = {example.id: example for example in task.train}
+    drawn = task.pool(config.coslow.pool_cap, config.coslow.seed)
+    used = {example.id: labelled[example.id] for example in drawn}
+    for seed in seeds:
+        used |= {example.id: example for example in task.subset(largest, seed)}
+    return [
+        *used.values(),
+        *task.validation_subset(largest),
+        *task.test_subset(config.evaluation.test_cap),
+    ]
+
+
+def row_of(spec: TaskSpec, example: Example) -> str:
+    """The row that an example was rendered from, as messages name it."""
+    split, _, index = example.id.rpartition("-")
+    return row_name(spec, split, int(index))
+
+
+def vocabulary_problems(
+    prompter: Prompter, architecture: PreTrainedConfig
+) -> Iterator[TaskeffError]:
+    """A tokenizer with more tokens than the model has embeddings is another model's."""
+    size = getattr(architecture.get_text_config(decoder=True), "vocab_size", None)
+    largest = max(prompter.tokenizer.get_vocab().values())
+    if size is not None and largest >= size:
+        yield ConfigError(
+            f"the tokenizer's largest token id is {largest}, the model's vocabulary has {size}; "
+            "model.path holds the tokenizer of another model"
+        )
+
+
+def _answer_lengths(task: Task, prompter: Prompter) -> dict[str, int]:
+    """Answer -> its tokens, for every allowed answer and one target of each beginning."""
+    text = task.train[0].text
+    starts = {(example.target or "")[:FEW_BYTES]: example for example in (*task.train, *task.test)}
+    answers = {example.target or "": example.id for example in starts.values()}
+    answers |= dict.fromkeys(task.spec.doc_to_choice or (), "doc_to_choice")
+    return {
+        answer: len(prompter.encode(text, answer, end_of_turn=False, example_id=id_).answer_ids)
+        for answer, id_ in answers.items()
+    }
+
+
+def _tokens_above(limit: int, spec: TaskSpec, prompter: Prompter, example: Example) -> int | None:
+    """Tokens of prompt and answer where they exceed `limit`, else None."""
+    target = example.target or ""
+    room = limit - spec.max_new_tokens
+    # A token is at least one byte long: most rows need not be tokenised to be known to fit.
+    if prompter.overhead + len(example.text.encode()) + len(target.encode()) <= room:
+        return None
+    encoded = prompter.encode_example(example, end_of_turn=True)
+    used = len(encoded.prompt_ids) + max(len(encoded.answer_ids), spec.max_new_tokens)
+    return used if used > limit else None
