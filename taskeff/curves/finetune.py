@@ -111,7 +111,7 @@ class FineTuner:
         self.restore()
         resumed_at = self._start(state, steps, checkpoints)
         stopping = self.config.early_stopping if validation else None
-        order = islice(_order(len(examples), batch_size, seed), resumed_at, None)
+        order = islice(order_of(len(examples), batch_size, seed), resumed_at, None)
         while state.step < steps and not state.exhausted(stopping):
             due = checkpoints is not None and checkpoints.due
             loss, tokens, due = self._step([examples[index] for index in next(order)], due)
@@ -262,7 +262,7 @@ def schedule(config: TrainingConfig, n_examples: int) -> tuple[int, int]:
     return batch_size, steps
 
 
-def _order(n_examples: int, batch_size: int, seed: int) -> Iterator[list[int]]:
+def order_of(n_examples: int, batch_size: int, seed: int) -> Iterator[list[int]]:
     """Batches of indices for ever: shuffled passes joined end to end, no example twice in a batch
     unless a pass ends inside it."""
     rng = random.Random(f"{seed}:order")
