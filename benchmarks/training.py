@@ -6,9 +6,9 @@
 
 The first: both train the same randomly initialised Llama in float32 (AdamW, cosine, clipping) on
 the same 16 examples a step, so that their losses can be compared. The Trainer's rows are padded:
-16 at once, or sorted by length in 4 accumulated passes of 4; its better one counts. Workloads: `shared` (a
-common prefix of 170 tokens, suffixes of 48, answers of one), `ragged` (suffixes of 24 to 71),
-`mixed` (nothing shared, 64 to 256 tokens, answers of 1 to 5).
+16 at once, or sorted by length in 4 accumulated passes of 4; its better one counts. Workloads:
+`shared` (a common prefix of 170 tokens, suffixes of 48, answers of one), `ragged` (suffixes of
+24 to 71), `mixed` (nothing shared, 64 to 256 tokens, answers of 1 to 5).
 
 `--bare`: our trainer against the same packed batches in a plain loop of forward, backward, clip and
 AdamW: what restoring weights, order, schedule and books cost.

@@ -201,7 +201,9 @@ class Strategy:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] = self.config.learning_rate
         warmup = math.ceil(self.config.warmup_ratio * steps)
-        self.scheduler = get_cosine_schedule_with_warmup(self.optimizer, warmup, steps, done - 1)
+        self.scheduler = get_cosine_schedule_with_warmup(
+            self.optimizer, warmup, steps, last_epoch=done - 1
+        )
 
 
 class Replicated(Strategy):
