@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
@@ -52,7 +53,11 @@ class Checkpoints:
             StorageError: the storage cannot be written.
         """
         name = f"step={progress['step']}"
-        dcp.save(_tensors(strategy, best), checkpoint_id=self._folder.child(name).uri)
+        dcp.save(
+            _tensors(strategy, best),
+            checkpoint_id=self._folder.child(name).uri,
+            no_dist=not dist.is_initialized(),
+        )
         if self._workers.is_main_process:
             older = [n for n in self._folder.names() if n not in (name, MARKER)]
             self._folder.write_json({**progress, **_layout(strategy)}, MARKER)
@@ -77,7 +82,11 @@ class Checkpoints:
     def load(self, strategy: Strategy, best: list[Tensor] | None, progress: dict[str, Any]) -> None:
         """Fill the strategy's weights and moments, and `best` where given, in place."""
         tensors = _tensors(strategy, best)
-        dcp.load(tensors, checkpoint_id=self._folder.child(f"step={progress['step']}").uri)
+        dcp.load(
+            tensors,
+            checkpoint_id=self._folder.child(f"step={progress['step']}").uri,
+            no_dist=not dist.is_initialized(),
+        )
         torch.set_rng_state(tensors[_rng_name(strategy, "cpu")])
         if strategy.workers.device.type == "cuda":
             torch.cuda.set_rng_state(tensors[_rng_name(strategy, "cuda")])

@@ -166,10 +166,8 @@ class Strategy:
         try:
             yield
             joining = True
-            token = torch.zeros((1, 1), dtype=torch.long, device=self.workers.device)
             while self._total(0):
-                with torch.no_grad(), self.computing():
-                    self.module(input_ids=token, use_cache=False)
+                self._pass_idly()
         except ClusterError:
             raise
         except TaskeffError:
@@ -180,6 +178,12 @@ class Strategy:
 
     def close(self) -> None:
         """Let go of what outlives the model."""
+
+    @torch.no_grad()
+    def _pass_idly(self) -> None:
+        token = torch.zeros((1, 1), dtype=torch.long, device=self.workers.device)
+        with self.computing():
+            self.module(input_ids=token, use_cache=False)
 
     def _total(self, count: int, *, check: bool = True) -> int:
         counts = torch.tensor(count, device=self.workers.device)
@@ -240,6 +244,9 @@ class Sharded(Strategy):
             fully_shard(block, mesh=mesh, mp_policy=policy)
         # The root too gives its weights back after a pass: between passes all are shards.
         fully_shard(self.module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+        # The first pass makes the buffers that weights are gathered into. Were it one of
+        # evaluation, in inference mode, they could never be trained with.
+        self._pass_idly()
 
 
 class ZeRO(Strategy):

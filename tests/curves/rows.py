@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from taskeff.config import RunConfig, parse_config
 from taskeff.curves.cells import Cell, Row, cell_folder, cell_hash, measure
 from taskeff.curves.checkpoints import Checkpoints
 from taskeff.store import Store
-from taskeff.tasks.task import load_spec, load_task
+from taskeff.tasks.task import Task, load_spec, load_task
 from tests.helpers import run_values
 
 TASK = "sentiment_words"
@@ -30,18 +31,24 @@ def row_config(model: Path, storage: Path, **training: Any) -> RunConfig:
     return parse_config({**values, "evaluation": {"test_cap": 21}}, "test")
 
 
+@lru_cache(maxsize=1)
+def the_task() -> Task:
+    """The row's task."""
+    return load_task(load_spec(TASK), 0)
+
+
 def hashes_of(config: RunConfig) -> dict[int, str]:
     """budget -> the cell's hash, as a plan gives them."""
-    task = load_task(load_spec(TASK), 0)
+    data = the_task().data_hash
     budgets = (0, *config.training.budgets)
-    return {b: cell_hash(Cell(TASK, b, 0), config, task.data_hash, {"model": "t"}) for b in budgets}
+    return {b: cell_hash(Cell(TASK, b, 0), config, data, {"model": "t"}) for b in budgets}
 
 
 def measure_row(config: RunConfig) -> None:
     """All cells of the row, on the CPU."""
     hashes = hashes_of(config)
     row = Row(TASK, 0, tuple(hashes))
-    measure(row, load_task(load_spec(TASK), 0), config, Store(config.storage), hashes, device="cpu")
+    measure(row, the_task(), config, Store(config.storage), hashes, device="cpu")
 
 
 def folders(config: RunConfig) -> dict[int, Store]:

@@ -14,6 +14,7 @@ from tests.curves.rows import folders, measure_interrupted, measure_row, results
 
 ROOT = Path(__file__).parents[2]
 STORED = {"checkpoint_minutes": 1e-9}  # after every step
+SHORT = {"budgets": [8], "max_steps": 6}
 
 
 def outcome(config: RunConfig) -> dict:
@@ -30,33 +31,27 @@ def outcome(config: RunConfig) -> dict:
     return found
 
 
-@pytest.fixture(scope="module", params=["full", "lora"])
-def undisturbed(request, tiny_model, tmp_path_factory) -> RunConfig:
+@pytest.fixture(scope="module")
+def undisturbed(tiny_model, tmp_path_factory) -> RunConfig:
     torch.set_num_threads(1)
-    storage = tmp_path_factory.mktemp("undisturbed")
-    config = row_config(tiny_model, storage, method=request.param)
+    config = row_config(tiny_model, tmp_path_factory.mktemp("undisturbed"), **SHORT)
     measure_row(config)
     return config
 
 
-@pytest.mark.parametrize("saves", [1, 7])
-def test_a_cell_goes_on_where_it_was(undisturbed, tiny_model, tmp_path, saves):
-    config = row_config(tiny_model, tmp_path, method=undisturbed.training.method, **STORED)
-    measure_interrupted(config, saves)
-    assert results(config)[8]["training"]["resumed_at"] == saves
+def test_a_cell_goes_on_where_it_was_and_nothing_stays(undisturbed, tiny_model, tmp_path):
+    config = row_config(tiny_model, tmp_path, **SHORT, **STORED)
+    measure_interrupted(config, 3)
+    assert results(config)[8]["training"]["resumed_at"] == 3
     assert outcome(config) == outcome(undisturbed)
-
-
-def test_nothing_of_a_model_is_stored_unless_asked(undisturbed, tiny_model, tmp_path):
-    config = row_config(tiny_model, tmp_path, **STORED)
-    measure_interrupted(config)
+    # Nothing of a model is stored unless asked.
     for run in (undisturbed, config):
         for folder in folders(run).values():
             assert folder.names() == ["predictions.parquet", "result.json"]
 
 
 def test_a_state_of_other_workers_is_not_used(undisturbed, tiny_model, tmp_path, monkeypatch):
-    config = row_config(tiny_model, tmp_path, method=undisturbed.training.method, **STORED)
+    config = row_config(tiny_model, tmp_path, **SHORT, **STORED)
     save = Checkpoints.save
 
     def save_as_another(self, strategy, *arguments):
@@ -71,9 +66,10 @@ def test_a_state_of_other_workers_is_not_used(undisturbed, tiny_model, tmp_path,
 
 
 @pytest.mark.slow
-def test_a_killed_process_loses_one_step(tiny_model, tmp_path):
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_killed_process_loses_one_step(tiny_model, tmp_path, method):
     torch.set_num_threads(1)
-    whole = row_config(tiny_model, tmp_path / "whole")
+    whole = row_config(tiny_model, tmp_path / "whole", method=method)
     measure_row(whole)
     program = (
         "import os, signal, sys\n"
@@ -88,12 +84,14 @@ def test_a_killed_process_loses_one_step(tiny_model, tmp_path):
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    save(self, strategy, best, progress)\n"
         "Checkpoints.save = save_and_die\n"
-        "measure_row(row_config(Path(sys.argv[1]), Path(sys.argv[2]), checkpoint_minutes=1e-9))\n"
+        "model, storage = map(Path, sys.argv[1:3])\n"
+        "settings = {'method': sys.argv[3], 'checkpoint_minutes': 1e-9}\n"
+        "measure_row(row_config(model, storage, **settings))\n"
     )
     storage = tmp_path / "killed"
-    command = [sys.executable, "-c", program, str(tiny_model), str(storage)]
+    command = [sys.executable, "-c", program, str(tiny_model), str(storage), method]
     assert subprocess.run(command, cwd=ROOT).returncode == -signal.SIGKILL
-    config = row_config(tiny_model, storage, **STORED)
+    config = row_config(tiny_model, storage, method=method, **STORED)
     assert folders(config)[8].exists("checkpoint", "latest.json")
     measure_row(config)
     assert results(config)[8]["training"]["resumed_at"] == 4
