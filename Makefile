@@ -39,6 +39,7 @@ check: $(READY)
 bench: $(READY) $(MODEL)/model.safetensors
 	$(BIN)/python benchmarks/gradients.py
 	$(BIN)/python benchmarks/confidence.py
+	$(BIN)/python benchmarks/training.py
 
 clean:
 	rm -rf $(VENV) .cache results

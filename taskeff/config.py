@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -62,6 +63,18 @@ class LoRAConfig(_Section):
     alpha: int = Field(default=32, ge=1)
 
 
+_OURS_IN_DEEPSPEED = {
+    "bf16",
+    "fp16",
+    "gradient_accumulation_steps",
+    "gradient_clipping",
+    "optimizer",
+    "scheduler",
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+}
+
+
 class TrainingConfig(_Section):
     """How one cell is fine-tuned (DESIGN of arXiv 2512.24991: full, lr 1e-5, 500 steps)."""
 
@@ -83,6 +96,45 @@ class TrainingConfig(_Section):
     """Tokens that go through the model at once; a step's batch is split to fit."""
     gradient_checkpointing: bool = False
     early_stopping: EarlyStopping | None = None
+    mixed_precision: Literal["no", "bf16"] = "no"
+    """bf16: weights and optimiser states stay float32, passes run in bfloat16."""
+    strategy: Literal["auto", "single", "ddp", "fsdp", "deepspeed"] = "auto"
+    """How a row's workers share the model; auto: see `taskeff.curves.strategies.choose`."""
+    deepspeed_config: dict[str, Any] | None = None
+    """A DeepSpeed JSON file, read where the run is started so that workers need not find it.
+    It says how to shard; optimiser, batch, clipping and precision are this section's."""
+    keep_checkpoints: bool = False
+    """Publish each cell's trained weights beside its result; off: nothing of a model is stored."""
+    checkpoint_minutes: float | None = Field(default=None, gt=0)
+    """Store a state to resume from so often inside a cell; removed once the cell is published."""
+
+    @field_validator("deepspeed_config", mode="before")
+    @classmethod
+    def _read_deepspeed_config(cls, value: Any) -> Any:
+        if not isinstance(value, str | Path):
+            return value
+        try:
+            content = json.loads(Path(value).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{value}: not a readable JSON file: {error}") from None
+        if not isinstance(content, dict):
+            raise ValueError(f"{value}: expected one JSON object")
+        return cast("dict[str, Any]", content)
+
+    @model_validator(mode="after")
+    def _deepspeed_fits(self) -> TrainingConfig:
+        if (self.strategy == "deepspeed") != (self.deepspeed_config is not None):
+            raise ValueError(
+                "strategy deepspeed and deepspeed_config (configs/deepspeed/zero2.json, say) go "
+                "together: give both or neither"
+            )
+        ours = sorted(_OURS_IN_DEEPSPEED & set(self.deepspeed_config or {}))
+        if ours:
+            raise ValueError(
+                f"deepspeed_config sets {', '.join(ours)}, which the other fields of `training` "
+                "decide: remove them"
+            )
+        return self
 
     @field_validator("budgets", "seeds")
     @classmethod
@@ -173,6 +225,20 @@ class RunConfig(_Section):
             raise ValueError(
                 f"curve.cap {cap} is below the largest training budget "
                 f"{max(self.training.budgets)}; raise it or drop the budget"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _training_fits(self) -> RunConfig:
+        if self.training.strategy == "single" and self.cluster.workers_per_row > 1:
+            raise ValueError(
+                f"training.strategy single uses one worker, cluster.workers_per_row is "
+                f"{self.cluster.workers_per_row}; use auto, ddp, fsdp or deepspeed"
+            )
+        if self.training.mixed_precision != "no" and self.model.dtype != "float32":
+            raise ValueError(
+                "training.mixed_precision keeps float32 weights: set model.dtype to float32, "
+                f"not {self.model.dtype}"
             )
         return self
 

@@ -1,9 +1,9 @@
 """Rows that share a prefix -> one packed row, block mask, positions.
 
-The one way rows are batched for training, evaluation, confidence and gradients. A packed row is
-`prefix, suffix_1, ..., suffix_n`: every suffix sees the prefix and itself only, its positions
-continue the prefix's, so losses and gradients are those of the separate rows while the prefix is
-computed once, forward and backward.
+A packed row is `prefix, suffix_1, ..., suffix_n`: every suffix sees the prefix and itself only,
+its positions continue the prefix's, so losses and gradients are those of the separate rows while
+the prefix is computed once, forward and backward. Rows that share nothing are padded in groups of
+similar length instead: side by side in one row they would pay attention over each other's tokens.
 
 Shapes: B rows, T tokens, L answer tokens, n examples, V vocabulary.
 """
@@ -20,6 +20,7 @@ from taskeff.errors import DataError
 from taskeff.tasks.prompts import TokenizedExample
 
 MIN_SHARED = 32  # below this many common tokens a shared prefix saves nothing worth its mask
+CALL_TOKENS = 64  # padding worth less than this many tokens does not pay for a pass of its own
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,14 @@ class PackedBatch:
     """n examples as model input, with the rows that predict answer tokens.
 
     input_ids, position_ids: (B, T) int64. attention_mask: (B, 1, T, T) bool (packed, B = 1) or
-    (B, T) int64 (padded). loss_rows, targets, owner: (L,) int64 - flat index into B*T of the row
-    that predicts each answer token, that token, and the example it belongs to.
+    (B, T) int64 (padded), or None where the causal mask alone hides the padding. loss_rows,
+    targets, owner: (L,) int64 - flat index into B*T of the row that predicts each answer token,
+    that token, and the example it belongs to.
     """
 
     input_ids: Tensor
     position_ids: Tensor
-    attention_mask: Tensor
+    attention_mask: Tensor | None
     loss_rows: Tensor
     targets: Tensor
     owner: Tensor
@@ -153,42 +155,66 @@ def block_mask(segments: Tensor) -> Tensor:
 def batches(
     examples: Sequence[TokenizedExample], *, max_tokens: int
 ) -> Iterator[tuple[list[int], PackedBatch]]:
-    """Packed batches over `examples`, sorted by length, each at most `max_tokens` tokens long.
+    """Batches over `examples`, sorted by length, each at most `max_tokens` tokens long.
 
-    The shared prefix is found once over all examples and counted in every batch. Yields the
-    examples' indices with each batch; one example longer than `max_tokens` gets its own batch.
+    The shared prefix is found once over all examples and counted in every batch; without one the
+    batches are padded. Yields the examples' indices with each batch; one example longer than
+    `max_tokens` gets its own batch.
     """
+    prefix = _common_prefix(examples)
+    for members in _groups(examples, prefix, max_tokens):
+        chosen = [examples[index] for index in members]
+        # Padding lies after every real token: no token that counts can see it.
+        padded = replace(pad(chosen), attention_mask=None) if not prefix else None
+        yield members, padded or pack(chosen, prefix_length=prefix)
+
+
+def n_batches(examples: Sequence[TokenizedExample], *, max_tokens: int) -> int:
+    """How many batches `batches` makes of them."""
+    return len(_groups(examples, _common_prefix(examples), max_tokens))
+
+
+def _groups(examples: Sequence[TokenizedExample], prefix: int, max_tokens: int) -> list[list[int]]:
+    """The examples' indices of each batch."""
+    lengths = [len(e.prompt_ids) + len(e.answer_ids) - 1 - prefix for e in examples]
+    found: list[list[int]] = []
+    used = width = 0
+    for index in sorted(range(len(examples)), key=lengths.__getitem__):
+        length = lengths[index]
+        if prefix:
+            full = found and used + length > max_tokens
+        else:
+            full = found and (
+                length * (len(found[-1]) + 1) > max_tokens
+                or (length - width) * len(found[-1]) > CALL_TOKENS
+            )
+        if full or not found:
+            found.append([])
+            used = prefix
+        found[-1].append(index)
+        used += length
+        width = length
+    return found
+
+
+def _common_prefix(examples: Sequence[TokenizedExample]) -> int:
     common = shared_prefix([example.prompt_ids for example in examples])
-    prefix = common if common >= MIN_SHARED and len(examples) > 1 else 0
-    order = sorted(
-        range(len(examples)),
-        key=lambda i: len(examples[i].prompt_ids) + len(examples[i].answer_ids),
-    )
-    chosen: list[int] = []
-    used = prefix
-    for index in order:
-        example = examples[index]
-        cost = len(example.prompt_ids) - prefix + len(example.answer_ids) - 1
-        if chosen and used + cost > max_tokens:
-            yield chosen, pack([examples[i] for i in chosen], prefix_length=prefix)
-            chosen, used = [], prefix
-        chosen.append(index)
-        used += cost
-    if chosen:
-        yield chosen, pack([examples[i] for i in chosen], prefix_length=prefix)
+    return common if common >= MIN_SHARED and len(examples) > 1 else 0
 
 
 def answer_logits(model: torch.nn.Module, batch: PackedBatch) -> Tensor:
     """(L, V) logits at the rows that predict answer tokens."""
-    inputs = {
-        "input_ids": batch.input_ids,
-        "position_ids": batch.position_ids,
-        "attention_mask": batch.attention_mask,
-        "use_cache": False,
-    }
-    if len(batch.input_ids) == 1:
-        return model(**inputs, logits_to_keep=batch.loss_rows).logits[0]
-    return model(**inputs).logits.flatten(0, 1)[batch.loss_rows]
+    width = batch.input_ids.shape[1]
+    # Only these columns go through the output layer, which is most of a small model.
+    columns, places = torch.unique(batch.loss_rows % width, return_inverse=True)
+    logits = model(
+        input_ids=batch.input_ids,
+        position_ids=batch.position_ids,
+        attention_mask=batch.attention_mask,
+        use_cache=False,
+        logits_to_keep=columns,
+    ).logits
+    return logits[batch.loss_rows // width, places]
 
 
 def example_losses(model: torch.nn.Module, batch: PackedBatch) -> Tensor:

@@ -166,6 +166,11 @@ class Store:
         with contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self.path(*parts))
 
+    def remove_tree(self, *parts: str) -> None:
+        """Remove the folder and everything below it, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self._fs.rm(self.path(*parts), recursive=True)
+
     def _make_parent(self, target: str) -> None:
         self._fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
 

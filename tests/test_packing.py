@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from taskeff.errors import DataError
 from taskeff.packing import (
+    CALL_TOKENS,
     MIN_SHARED,
+    answer_logits,
     batches,
     block_mask,
     example_losses,
@@ -40,6 +43,35 @@ def test_packed_losses_and_gradients_are_those_of_padded_rows(model, prefix):
     torch.testing.assert_close(grads, expected_grads, rtol=1e-3, atol=1e-4)
     assert packed.prefix_length == (40 if prefix else 0)
     assert packed.n_tokens < padded.n_tokens
+
+
+def training_gradient(model, batches_):
+    """The gradient of one optimiser step: the mean over all answer tokens, pass by pass."""
+    model.zero_grad()
+    count = sum(len(batch.targets) for batch in batches_)
+    for batch in batches_:
+        losses = torch.nn.functional.cross_entropy(
+            answer_logits(model, batch).float(), batch.targets, reduction="sum"
+        )
+        (losses / count).backward()
+    return [p.grad.clone() for p in model.parameters() if p.requires_grad]
+
+
+@pytest.mark.parametrize("prefix", [40, 0])
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gemma", "phi3"])
+def test_the_training_gradient_is_that_of_the_padded_batch(name, method, prefix):
+    model = build(name, attention="sdpa", scale=1.0)
+    if method == "lora":
+        # Adapters away from their start, where half of their gradient would be zero.
+        settings = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+        model = get_peft_model(model, settings)
+    examples = examples_of(16, prefix)
+    expected = training_gradient(model, [pad(examples)])
+    for limit in (10_000, 120):
+        found = training_gradient(model, [b for _, b in batches(examples, max_tokens=limit)])
+        for ours, theirs in zip(found, expected, strict=True):
+            assert (ours - theirs).norm() <= 1e-6 * theirs.norm()
 
 
 def test_a_shared_prefix_is_counted_once():
@@ -88,6 +120,20 @@ def test_batches_hold_every_example_once_within_the_budget(model, max_tokens):
     with torch.no_grad():
         expected = example_losses(model, pad(examples))
     torch.testing.assert_close(losses, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_rows_that_share_nothing_are_padded_in_groups_of_like_length():
+    examples = examples_of(12, 0) + examples_of(3, 150)
+    sizes = []
+    for members, batch in batches(examples, max_tokens=400):
+        rows = [len(examples[i].prompt_ids) + len(examples[i].answer_ids) - 1 for i in members]
+        assert batch.prefix_length == 0 and batch.attention_mask is None
+        assert batch.input_ids.shape == (len(members), max(rows))
+        assert batch.n_tokens <= 400
+        assert batch.n_tokens - sum(rows) <= CALL_TOKENS * len(members)
+        sizes.append(len(members))
+    assert sum(sizes) == 15 == len(examples)
+    assert sizes[0] == 12
 
 
 @pytest.mark.parametrize(

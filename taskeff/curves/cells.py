@@ -9,14 +9,18 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskeff.config import RunConfig, TrainingConfig
 from taskeff.errors import StorageError
 from taskeff.store import Store, digest
 from taskeff.tasks.task import Task
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from accelerate import PartialState
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +42,17 @@ _FIRST_FIELDS: Any = {
     "max_tokens_per_pack": True,
     "gradient_checkpointing": True,
     "early_stopping": {"every_steps", "patience"},
+}
+
+# Which cells there are is no setting of theirs; how workers share a model, and what is kept of
+# it, changes no result.
+_NOT_HASHED = {
+    "budgets",
+    "seeds",
+    "strategy",
+    "deepspeed_config",
+    "keep_checkpoints",
+    "checkpoint_minutes",
 }
 
 
@@ -82,7 +97,7 @@ def cell_hash(cell: Cell, config: RunConfig, data_hash: str, identity: Mapping[s
 
 def _training_settings(training: TrainingConfig) -> dict[str, Any]:
     later = training.model_dump(
-        exclude={**_FIRST_FIELDS, "budgets": True, "seeds": True}, exclude_defaults=True
+        exclude={**_FIRST_FIELDS, **dict.fromkeys(_NOT_HASHED, True)}, exclude_defaults=True
     )
     # Sections whose first fields alone were changed leave an empty shell.
     later = {name: value for name, value in later.items() if value not in ({}, None)}
@@ -120,49 +135,64 @@ def measure(
 ) -> None:
     """Measure the row's cells one after the other from one copy of the base weights.
 
+    Every worker of the row calls this; one of them publishes.
+
     Args:
         hashes: budget -> the cell's hash. Cells already published are skipped.
-        on_result: called with each new result by the process that publishes.
-    """
-    from taskeff.curves.evaluate import evaluate
-    from taskeff.curves.finetune import FineTuner
-    from taskeff.models import load_model, load_tokenizer
-    from taskeff.tasks.prompts import Prompter
+        on_result: called by every worker with each result once it is published.
+        device: "cpu" keeps off the GPU.
 
-    prompter = Prompter(load_tokenizer(config.model), task.spec.description)
-    model = load_model(config.model, device)
-    test = task.test_subset(config.evaluation.test_cap)
-    max_tokens = config.evaluation.max_tokens_per_pack
-    tuner: FineTuner | None = None
-    for budget in _pending(row, store, hashes):
-        cell = Cell(row.task, budget, row.seed)
-        training = None
-        if budget:
-            if tuner is None:
-                tuner = FineTuner(model, config.training, seed=row.seed)
-            encode = [
-                [prompter.encode_example(e, end_of_turn=True) for e in examples]
-                for examples in (task.subset(budget, row.seed), task.validation_subset(budget))
-            ]
-            training = tuner.train(encode[0], encode[1], seed=row.seed)
-        trained = tuner.accelerator.unwrap_model(tuner.model) if tuner else model
-        scored = evaluate(trained, prompter, task.spec, test, max_tokens=max_tokens)
-        result: dict[str, Any] = {
-            **vars(cell),
-            "hash": hashes[budget],
-            "score": scored.score,
-            "label_score": scored.label_score,
-            "n_test": scored.n_test,
-            "evaluation_seconds": scored.seconds,
-            "training": vars(training) if training else None,
-            "versions": versions(),
-        }
-        if tuner is None or tuner.accelerator.is_main_process:
+    Raises:
+        TaskeffError: what the user must mend; every worker of the row raises.
+    """
+    from accelerate import PartialState
+
+    from taskeff.curves.bench import Bench
+
+    workers = PartialState(cpu=device == "cpu")
+    pending = _pending(row, store, hashes, workers)
+    if not pending:
+        return
+    bench = Bench(task, config, row.seed, workers)
+    try:
+        for budget in pending:
+            cell = Cell(row.task, budget, row.seed)
             folder = cell_folder(store, cell, hashes[budget])
-            folder.write_table(scored.table(), "predictions.parquet")
+            training, scored = bench.measure(budget, folder)
+            result: dict[str, Any] = {
+                **vars(cell),
+                "hash": hashes[budget],
+                "score": scored.score,
+                "label_score": scored.label_score,
+                "n_test": scored.n_test,
+                "evaluation_seconds": scored.seconds,
+                "training": vars(training) if training else None,
+                "versions": versions(),
+            }
+            _publish(result, scored.table(), folder, workers)
+            if on_result:
+                on_result(result)
+    finally:
+        bench.close()
+
+
+def _publish(
+    result: dict[str, Any], predictions: pa.Table, folder: Store, workers: PartialState
+) -> None:
+    """One worker writes; if it cannot, all raise, so that none goes on without the others."""
+    from accelerate.utils import broadcast_object_list
+
+    error = None
+    if workers.is_main_process:
+        try:
+            folder.write_table(predictions, "predictions.parquet")
             folder.write_json(result, "result.json")
-        if on_result:
-            on_result(result)
+            folder.remove_tree("checkpoint")
+        except StorageError as caught:
+            error = caught
+    (error,) = broadcast_object_list([error])
+    if error is not None:
+        raise error
 
 
 def versions() -> dict[str, str]:
@@ -176,8 +206,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _pending(row: Row, store: Store, hashes: Mapping[int, str]) -> Iterable[int]:
-    # Zero-shot first: it is scored before any adapter is attached.
-    for budget in sorted(row.budgets):
-        if read_result(store, Cell(row.task, budget, row.seed), hashes[budget]) is None:
-            yield budget
+def _pending(row: Row, store: Store, hashes: Mapping[int, str], workers: PartialState) -> list[int]:
+    """Budgets still to be measured, zero-shot first; one worker looks, so that all agree."""
+    from accelerate.utils import broadcast_object_list
+
+    found: list[list[int]] = [[]]
+    if workers.is_main_process:
+        cells = [Cell(row.task, budget, row.seed) for budget in sorted(row.budgets)]
+        found = [[c.budget for c in cells if read_result(store, c, hashes[c.budget]) is None]]
+    (pending,) = broadcast_object_list(found)
+    return pending

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+from accelerate.utils import gather_object
 from transformers import PreTrainedModel
 
-from taskeff.generate import greedy
+from taskeff.curves.strategies import Strategy, deal
+from taskeff.errors import ClusterError, TaskeffError
+from taskeff.generate import Generation, greedy
 from taskeff.tasks.metrics import score
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.task import Example, TaskSpec
@@ -44,6 +47,29 @@ class Evaluation:
         return pa.Table.from_pylist([vars(p) for p in self.predictions], schema=_SCHEMA)
 
 
+def _shared(
+    prompts: Sequence[Sequence[int]],
+    answer: Callable[[Sequence[Sequence[int]]], list[Generation]],
+    strategy: Strategy,
+) -> list[Generation]:
+    """Every prompt's generation, in order; each worker answers its part of them."""
+    workers = strategy.workers
+    mine = deal([len(prompt) for prompt in prompts], workers.num_processes)[workers.process_index]
+    error, generations = None, []
+    try:
+        with strategy.in_step(), strategy.computing():
+            generations = answer([prompts[index] for index in mine])
+    except TaskeffError as caught:
+        error = caught
+    # Also a worker that failed takes part: the others wait for it here.
+    gathered = gather_object([(error, list(zip(mine, generations)))])
+    errors = [error for error, _ in gathered if error is not None]
+    if errors:
+        raise min(errors, key=lambda error: isinstance(error, ClusterError))
+    found = dict(pair for _, pairs in gathered for pair in pairs)
+    return [found[index] for index in range(len(prompts))]
+
+
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "target", "text", "choice")])
 
 
@@ -54,23 +80,30 @@ def evaluate(
     examples: Sequence[Example],
     *,
     max_tokens: int,
+    strategy: Strategy | None = None,
 ) -> Evaluation:
     """Score `model` on labelled test `examples` by pure greedy decoding.
 
     Args:
         max_tokens: tokens that go through the model at once.
+        strategy: what shares `model` over workers: they take part of the rows each, in place,
+            and all return the same scores.
     """
     started = time.perf_counter()
     prompts = [prompter.prompt_ids(example.text) for example in examples]
     choices = prompter.choice_ids(spec.doc_to_choice) if spec.doc_to_choice else None
-    generations = greedy(
-        model,
-        prompts,
-        max_new_tokens=spec.max_new_tokens,
-        stop_ids=prompter.stop_ids(),
-        choices=choices,
-        max_tokens=max_tokens,
-    )
+
+    def answer(rows: Sequence[Sequence[int]]) -> list[Generation]:
+        return greedy(
+            model,
+            rows,
+            max_new_tokens=spec.max_new_tokens,
+            stop_ids=prompter.stop_ids(),
+            choices=choices,
+            max_tokens=max_tokens,
+        )
+
+    generations = answer(prompts) if strategy is None else _shared(prompts, answer, strategy)
     predictions = [
         Prediction(
             id=example.id,

@@ -1,7 +1,8 @@
 """Train one cell (task, budget, seed) from base weights.
 
-Packed batches and weights restored from host memory between cells are why this is a loop of its
-own on accelerate rather than transformers' Trainer: a batch is one packed row, not B padded ones.
+Why this is a loop of its own rather than transformers' Trainer: a batch is one packed row, not B
+padded ones, and weights come back from host memory between cells (`benchmarks/training.py`). How
+workers share the model is `strategies`.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import PartialState
+from accelerate.utils import reduce
 from torch import Tensor
-from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
+from transformers import PreTrainedModel
 
-from taskeff.config import TrainingConfig
-from taskeff.packing import PackedBatch, answer_logits, batches
+from taskeff.config import EarlyStopping, TrainingConfig
+from taskeff.curves.checkpoints import Checkpoints
+from taskeff.curves.strategies import deal, make_strategy
+from taskeff.packing import PackedBatch, answer_logits, batches, n_batches
 from taskeff.tasks.prompts import TokenizedExample
 
 MIN_BATCH = 4
@@ -27,7 +32,11 @@ MIN_BATCH = 4
 
 @dataclass(frozen=True)
 class Training:
-    """What happened while one cell trained; losses are means over answer tokens, in nats."""
+    """What happened while one cell trained; losses are means over answer tokens, in nats.
+
+    `tokens` went through the model while training, over all workers; `resumed_at` is the step of
+    the stored state that the cell went on from, and `seconds` count from there.
+    """
 
     steps: int
     batch_size: int
@@ -36,29 +45,49 @@ class Training:
     best_step: int
     tokens: int
     seconds: float
+    strategy: str
+    workers: int
+    resumed_at: int = 0
 
 
 class FineTuner:
     """Fine-tunes one model again and again, each time from the same base weights.
 
-    The starting values of the trainable weights (all of them, or the adapters') stay in host
-    memory; `restore` copies them back, so the model is read from disk once for a whole row.
+    Each worker's share of the trainable weights (all of them, or the adapters') stays in host
+    memory; `restore` copies it back, so the model is read from disk once for a whole row.
+
+    Args:
+        model: on the workers' device, or in host memory where the strategy shards it.
+        seed: draws the adapters' starting weights.
+        workers: default: this process's own, on the model's device.
     """
 
-    def __init__(self, model: PreTrainedModel, config: TrainingConfig, *, seed: int):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        config: TrainingConfig,
+        *,
+        seed: int,
+        workers: PartialState | None = None,
+    ):
         self.config = config
-        self.accelerator = Accelerator(cpu=model.device.type == "cpu")
+        self.workers = workers or PartialState(cpu=model.device.type == "cpu")
         torch.manual_seed(seed)
         if config.method == "lora":
             model = _with_adapters(model, config)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        self.model = self.accelerator.prepare_model(model)
-        self._base = self._snapshot()
+        self.strategy = make_strategy(config, model, self.workers)
+        self._base = self.strategy.snapshot()
+
+    @property
+    def model(self) -> Any:
+        """The model as evaluation calls it."""
+        return self.strategy.module
 
     def restore(self) -> None:
         """Put the base weights back."""
-        self._load(self._base)
+        self.strategy.load(self._base)
 
     def train(
         self,
@@ -67,47 +96,47 @@ class FineTuner:
         *,
         seed: int,
         on_step: Callable[[int, int, float], None] | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Training:
-        """Train from base weights; the best weights stay in the model.
+        """Train from base weights, or from the newest checkpoint; the best weights stay in the
+        model.
 
         Without early stopping the last weights are the best. `on_step(step, steps, loss)` is
         called after every optimiser step.
         """
         started = time.perf_counter()
-        self.restore()
         torch.manual_seed(seed)
         batch_size, steps = schedule(self.config, len(examples))
-        optimizer, scheduler = self._optimizer(steps)
-        order = _order(len(examples), batch_size, seed)
-        stopping = _Stopping(self.config.early_stopping, self._snapshot) if validation else None
-        losses: list[float] = []
-        tokens = 0
-        for step in range(1, steps + 1):
-            batch = [examples[index] for index in next(order)]
-            loss, used = self._accumulate(batch)
-            tokens += used
-            self.accelerator.clip_grad_norm_(self._trainable(), self.config.max_grad_norm)
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad(set_to_none=True)
-            losses.append(loss)
+        state = _State()
+        self.restore()
+        resumed_at = self._start(state, steps, checkpoints)
+        stopping = self.config.early_stopping if validation else None
+        order = islice(order_of(len(examples), batch_size, seed), resumed_at, None)
+        while state.step < steps and not state.exhausted(stopping):
+            due = checkpoints is not None and checkpoints.due
+            loss, tokens, due = self._step([examples[index] for index in next(order)], due)
+            state.losses.append(loss)
+            state.tokens += tokens
             if on_step:
-                on_step(step, steps, loss)
-            if stopping and stopping.due(step):
-                stopping.see(step, self.loss(validation))
-                if stopping.exhausted:
-                    break
-        if stopping and stopping.best is not None:
-            self._load(stopping.best)
+                on_step(state.step, steps, loss)
+            if stopping and state.step % stopping.every_steps == 0:
+                state.see(self.loss(validation), self.strategy.snapshot)
+            if checkpoints and due:
+                checkpoints.save(self.strategy, state.best, state.progress())
+        if state.best is not None:
+            self.strategy.load(state.best)
         self.model.eval()
         return Training(
-            steps=len(losses),
+            steps=state.step,
             batch_size=batch_size,
-            losses=losses,
-            validation_losses=stopping.losses if stopping else {},
-            best_step=stopping.best_step if stopping and stopping.best_step else len(losses),
-            tokens=tokens,
+            losses=state.losses,
+            validation_losses=state.validation_losses,
+            best_step=state.best_step or state.step,
+            tokens=state.tokens,
             seconds=time.perf_counter() - started,
+            strategy=self.strategy.name,
+            workers=self.workers.num_processes,
+            resumed_at=resumed_at,
         )
 
     @torch.no_grad()
@@ -115,76 +144,111 @@ class FineTuner:
         """Mean negative log-likelihood over the answer tokens of `examples`."""
         self.model.eval()
         total, count = 0.0, 0
-        for batch in self._packed(examples):
-            total += float(_token_losses(self.model, batch).sum())
-            count += len(batch.targets)
+        for batch, counts in self._passes(examples):
+            with self.strategy.computing():
+                losses = _token_losses(self.model, batch)
+            total += float(losses.sum()) * counts
+            count += len(batch.targets) * counts
+        total, count = self._sum(total, count)
         return total / count
 
-    def _accumulate(self, batch: Sequence[TokenizedExample]) -> tuple[float, int]:
+    def _start(self, state: _State, steps: int, checkpoints: Checkpoints | None) -> int:
+        """Ready the optimiser, from the newest checkpoint if there is one; the steps it has done.
+
+        A checkpoint's tensors are read into those that are there.
+        """
+        progress = checkpoints.latest(self.strategy) if checkpoints else None
+        self.strategy.start(steps, done=progress["step"] if progress else 0)
+        if checkpoints and progress:
+            state.set(progress)
+            if state.best_step is not None:
+                state.best = self.strategy.snapshot()
+            checkpoints.load(self.strategy, state.best, progress)
+        return state.step
+
+    def _step(self, batch: Sequence[TokenizedExample], due: bool) -> tuple[float, int, bool]:
+        """One optimiser step; (loss, tokens over all workers, whether any worker is `due`)."""
         self.model.train()
         answer_tokens = sum(len(example.answer_ids) for example in batch)
-        world = self.accelerator.num_processes
-        mine = batch[self.accelerator.process_index :: world]
-        total = torch.zeros((), device=self.accelerator.device)
-        used = 0
-        for packed in self._packed(mine):
-            # Workers' gradients are averaged, so each scales its sum up by their number.
-            loss = _token_losses(self.model, packed).sum() / answer_tokens
-            self.accelerator.backward(loss * world)
+        world = self.workers.num_processes
+        passes = list(self._passes(batch))
+        total = torch.zeros((), device=self.workers.device)
+        tokens = 0
+        for index, (packed, counts) in enumerate(passes):
+            with self.strategy.one_pass(last=index == len(passes) - 1):
+                with self.strategy.computing():
+                    losses = _token_losses(self.strategy.forward_model(), packed)
+                # Workers' gradients are averaged, so each scales its sum up by their number.
+                loss = losses.sum() / answer_tokens * counts
+                self.strategy.backward(loss * world)
             total += loss.detach()
-            used += packed.n_tokens
-        everywhere: Any = self.accelerator.reduce(total, "sum")
-        return float(everywhere), used
+            tokens += packed.n_tokens * counts
+        self.strategy.step()
+        loss, tokens, anyone = self._sum(float(total), tokens, due)
+        return loss, int(tokens), anyone > 0
 
-    def _packed(self, examples: Sequence[TokenizedExample]) -> Iterator[PackedBatch]:
-        for _, batch in batches(examples, max_tokens=self.config.max_tokens_per_pack):
-            yield batch.to(self.accelerator.device)
+    def _passes(self, examples: Sequence[TokenizedExample]) -> Iterator[tuple[PackedBatch, int]]:
+        """This worker's share in packs, and 1 for each; all workers have equally many.
 
-    def _optimizer(
-        self, steps: int
-    ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-        optimizer = torch.optim.AdamW(
-            self._trainable(),
-            lr=self.config.learning_rate,
-            weight_decay=self.config.weight_decay,
-        )
-        scheduler = get_cosine_schedule_with_warmup(
-            optimizer, math.ceil(self.config.warmup_ratio * steps), steps
-        )
-        return self.accelerator.prepare_optimizer(optimizer), scheduler
+        A worker with fewer repeats a pack that counts 0: passes of a shared model are collective.
+        """
+        world = self.workers.num_processes
+        limit = self.config.max_tokens_per_pack
+        dealt = deal([len(e.prompt_ids) + len(e.answer_ids) for e in examples], world)
+        shares = [[examples[index] for index in members] for members in dealt]
+        n_passes = [n_batches(share, max_tokens=limit) for share in shares]
+        mine = self.workers.process_index
+        for _, batch in batches(shares[mine], max_tokens=limit):
+            yield batch.to(self.workers.device), 1
+        for _ in range(max(n_passes) - n_passes[mine]):
+            _, filler = next(batches(examples[:1], max_tokens=limit))
+            yield filler.to(self.workers.device), 0
 
-    def _trainable(self) -> list[torch.nn.Parameter]:
-        return [p for p in self.model.parameters() if p.requires_grad]
-
-    def _snapshot(self) -> list[Tensor]:
-        return [p.detach().to("cpu", copy=True) for p in self._trainable()]
-
-    @torch.no_grad()
-    def _load(self, values: Sequence[Tensor]) -> None:
-        for parameter, value in zip(self._trainable(), values, strict=True):
-            parameter.copy_(value)
+    def _sum(self, *values: float) -> list[float]:
+        """Each value summed over workers."""
+        dtype = torch.float64 if self.workers.device.type != "mps" else torch.float32
+        summed: Any = reduce(torch.tensor(values, dtype=dtype, device=self.workers.device), "sum")
+        return summed.tolist()
 
 
-class _Stopping:
-    def __init__(self, config, snapshot: Callable[[], list[Tensor]]):
-        self.config = config
-        self._snapshot = snapshot
-        self.losses: dict[int, float] = {}
-        self.best: list[Tensor] | None = None
-        self.best_step: int | None = None
+@dataclass
+class _State:
+    """How far a cell is; `best` is this worker's share of the best weights, in host memory."""
 
-    def due(self, step: int) -> bool:
-        return self.config is not None and step % self.config.every_steps == 0
-
-    def see(self, step: int, loss: float) -> None:
-        if self.best_step is None or loss < self.losses[self.best_step]:
-            self.best, self.best_step = self._snapshot(), step
-        self.losses[step] = loss
+    losses: list[float] = field(default_factory=list)
+    validation_losses: dict[int, float] = field(default_factory=dict)
+    best_step: int | None = None
+    best: list[Tensor] | None = None
+    tokens: int = 0
 
     @property
-    def exhausted(self) -> bool:
-        seen_since = [s for s in self.losses if self.best_step is not None and s > self.best_step]
-        return len(seen_since) >= self.config.patience
+    def step(self) -> int:
+        return len(self.losses)
+
+    def see(self, loss: float, snapshot: Callable[[], list[Tensor]]) -> None:
+        if self.best_step is None or loss < self.validation_losses[self.best_step]:
+            self.best, self.best_step = snapshot(), self.step
+        self.validation_losses[self.step] = loss
+
+    def exhausted(self, stopping: EarlyStopping | None) -> bool:
+        if stopping is None or self.best_step is None:
+            return False
+        return sum(step > self.best_step for step in self.validation_losses) >= stopping.patience
+
+    def progress(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "losses": self.losses,
+            "validation_losses": self.validation_losses,
+            "best_step": self.best_step,
+            "tokens": self.tokens,
+        }
+
+    def set(self, progress: dict[str, Any]) -> None:
+        self.losses = progress["losses"]
+        self.validation_losses = {int(k): v for k, v in progress["validation_losses"].items()}
+        self.best_step = progress["best_step"]
+        self.tokens = progress["tokens"]
 
 
 def schedule(config: TrainingConfig, n_examples: int) -> tuple[int, int]:
@@ -198,7 +262,7 @@ def schedule(config: TrainingConfig, n_examples: int) -> tuple[int, int]:
     return batch_size, steps
 
 
-def _order(n_examples: int, batch_size: int, seed: int) -> Iterator[list[int]]:
+def order_of(n_examples: int, batch_size: int, seed: int) -> Iterator[list[int]]:
     """Batches of indices for ever: shuffled passes joined end to end, no example twice in a batch
     unless a pass ends inside it."""
     rng = random.Random(f"{seed}:order")

@@ -43,13 +43,13 @@ CONFIGS = {
 }
 
 
-def build(name="llama", seed=0, dtype=torch.float32, attention="eager"):
+def build(name="llama", seed=0, dtype=torch.float32, attention="eager", scale=4.0):
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(CONFIGS[name], attn_implementation=attention)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:  # far enough from zero that every part matters
-                parameter.mul_(4.0)
+                parameter.mul_(scale)
     return model.to(dtype).eval()
 
 

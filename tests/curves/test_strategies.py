@@ -1,0 +1,178 @@
+"""Two workers give what one gives: the same losses, the same answers, the same weights."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from taskeff.config import RunConfig, TrainingConfig
+from taskeff.curves.strategies import choose, deal
+from tests.curves.group import run_group
+from tests.curves.rows import folders, measure_interrupted, measure_row, results, row_config
+
+ROOT = Path(__file__).parents[2]
+STRATEGIES = {
+    "ddp": {"strategy": "ddp"},
+    "fsdp": {"strategy": "fsdp"},
+    "zero2": {
+        "strategy": "deepspeed",
+        "deepspeed_config": str(ROOT / "configs/deepspeed/zero2.json"),
+    },
+    "zero3": {
+        "strategy": "deepspeed",
+        "deepspeed_config": str(ROOT / "configs/deepspeed/zero3.json"),
+    },
+}
+METHODS = ("full", "lora")
+KEPT = {"keep_checkpoints": True}
+STORED = {"checkpoint_minutes": 1e-9}  # after every step
+
+torch_workers = [name for name in STRATEGIES if name in ("ddp", "fsdp")]
+deepspeed_workers = [name for name in STRATEGIES if name.startswith("zero")]
+
+
+def config_of(model: Path, storage: Path, name: str, method: str, **more) -> RunConfig:
+    return row_config(model, storage / name / method, method=method, **STRATEGIES[name], **more)
+
+
+def measure_all(model: Path, storage: Path, names: list[str]) -> None:
+    """What each worker does: every strategy and method, then one of each in two pieces."""
+    for name in names:
+        for method in METHODS:
+            measure_row(config_of(model, storage, name, method, **KEPT))
+        measure_interrupted(config_of(model, storage / "again", name, "lora", **STORED))
+
+
+@pytest.fixture(scope="module")
+def single(tiny_model, tmp_path_factory) -> dict[str, RunConfig]:
+    """method -> a measured row on one device."""
+    storage = tmp_path_factory.mktemp("single")
+    torch.set_num_threads(1)
+    configs = {m: row_config(tiny_model, storage / m, method=m, **KEPT) for m in METHODS}
+    for config in configs.values():
+        measure_row(config)
+    return configs
+
+
+@pytest.fixture(scope="module")
+def with_torch(tiny_model, tmp_path_factory) -> Path:
+    storage = tmp_path_factory.mktemp("torch")
+    run_group(2, measure_all, tiny_model, storage, torch_workers)
+    return storage
+
+
+@pytest.fixture(scope="module")
+def with_deepspeed(tiny_model, tmp_path_factory) -> Path:
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: taskeff[deepspeed]")
+    storage = tmp_path_factory.mktemp("deepspeed")
+    run_group(2, measure_all, tiny_model, storage, deepspeed_workers)
+    return storage
+
+
+def kept_weights(config: RunConfig, budget: int) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load
+
+    folder = folders(config)[budget].child("weights")
+    found: dict[str, torch.Tensor] = {}
+    for name in folder.names():
+        if name.endswith(".safetensors"):
+            found |= load(folder.read_bytes(name))
+    return found
+
+
+def check_same(ours: RunConfig, theirs: RunConfig) -> None:
+    """Losses within 2e-5 of each other, kept weights within 1e-4 of their size; equal answers."""
+    for budget, expected in results(theirs).items():
+        found = results(ours)[budget]
+        tables = [folders(c)[budget].read_table("predictions.parquet") for c in (ours, theirs)]
+        assert tables[0].equals(tables[1])
+        assert (found["score"], found["n_test"]) == (expected["score"], expected["n_test"])
+        if not budget:
+            continue
+        assert found["training"]["workers"] == 2
+        assert found["training"]["losses"] == pytest.approx(
+            expected["training"]["losses"], rel=2e-5
+        )
+        steps = expected["training"]["validation_losses"]
+        assert found["training"]["validation_losses"] == pytest.approx(steps, rel=2e-5)
+        assert found["training"]["best_step"] == expected["training"]["best_step"]
+        weights = kept_weights(theirs, budget)
+        kept = kept_weights(ours, budget)
+        assert set(kept) == set(weights)
+        for name, weight in weights.items():
+            assert (kept[name] - weight).norm() <= 1e-4 * weight.norm(), name
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", torch_workers)
+def test_two_workers_give_what_one_gives(single, with_torch, tiny_model, name, method):
+    check_same(config_of(tiny_model, with_torch, name, method, **KEPT), single[method])
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", deepspeed_workers)
+def test_deepspeed_gives_what_one_worker_gives(single, with_deepspeed, tiny_model, name, method):
+    check_same(config_of(tiny_model, with_deepspeed, name, method, **KEPT), single[method])
+
+
+def check_resumed(storage: Path, model: Path, name: str) -> None:
+    whole = results(config_of(model, storage, name, "lora", **KEPT))
+    config = config_of(model, storage / "again", name, "lora", **STORED)
+    again = results(config)
+    assert again[8]["training"]["resumed_at"] == 2
+    for budget in (8, 24):
+        for key in ("losses", "validation_losses", "best_step", "tokens"):
+            assert again[budget]["training"][key] == whole[budget]["training"][key]
+        assert again[budget]["score"] == whole[budget]["score"]
+        assert not folders(config)[budget].exists("checkpoint")
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.parametrize("name", torch_workers)
+def test_workers_go_on_from_a_stored_state(with_torch, tiny_model, name):
+    check_resumed(with_torch, tiny_model, name)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.parametrize("name", deepspeed_workers)
+def test_deepspeed_goes_on_from_a_stored_state(with_deepspeed, tiny_model, name):
+    check_resumed(with_deepspeed, tiny_model, name)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_kept_weights_load_as_a_model(single, with_torch, tiny_model):
+    config = config_of(tiny_model, with_torch, "fsdp", "full", **KEPT)
+    model = AutoModelForCausalLM.from_pretrained(folders(config)[24].path("weights"))
+    assert type(model).__name__ == "LlamaForCausalLM"
+    adapter = json.loads(folders(single["lora"])[24].read_bytes("weights", "adapter_config.json"))
+    assert adapter["r"] == 16
+
+
+def test_auto_is_single_on_one_worker_and_shards_what_is_large():
+    with torch.device("meta"):
+        small, large = torch.nn.Linear(8, 8), torch.nn.Linear(2**15, 2**14 + 1)
+    config = TrainingConfig()
+    assert choose(config, large, 1) == "single"
+    assert choose(config, small, 2) == "ddp"
+    assert choose(config, large, 2) == "fsdp"
+    for parameter in large.parameters():
+        parameter.requires_grad_(False)
+    assert choose(config, large, 2) == "ddp"
+
+
+def test_work_is_dealt_out_whole_and_evenly():
+    lengths = [9, 1, 5, 5, 7, 2, 8]
+    dealt = deal(lengths, 3)
+    assert sorted(i for members in dealt for i in members) == list(range(7))
+    assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
+    assert deal(lengths, 1) == [list(range(7))]
+    assert deal([3], 2) == [[0], []]

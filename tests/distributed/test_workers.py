@@ -1,0 +1,33 @@
+"""A row whose model two Ray Train workers share."""
+
+import pytest
+from rich.console import Console
+
+from taskeff.config import parse_config
+from taskeff.distributed.driver import measure_cells
+from tests.helpers import TASKS, run_values
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+
+def measured(model, storage, workers, strategy):
+    """budget -> the results of one task's cells."""
+    values = run_values(model, storage)
+    values["training"] |= {"budgets": [8, 32], "max_steps": 8, "strategy": strategy}
+    values["cluster"]["workers_per_row"] = workers
+    config = parse_config(values, "test")
+    plan = measure_cells(config, only_tasks=[TASKS[0]], console=Console(quiet=True))
+    return {cell.budget: result for cell, result in plan.results().items()}
+
+
+def test_two_workers_measure_what_one_does(tiny_model, tmp_path):
+    alone = measured(tiny_model, tmp_path / "alone", 1, "auto")
+    shared = measured(tiny_model, tmp_path / "shared", 2, "fsdp")
+    assert set(shared) == set(alone) == {0, 8, 32}
+    for budget, result in shared.items():
+        assert result["score"] == alone[budget]["score"]
+        if budget:
+            training, expected = result["training"], alone[budget]["training"]
+            assert (training["strategy"], training["workers"]) == ("fsdp", 2)
+            assert (expected["strategy"], expected["workers"]) == ("single", 1)
+            assert training["losses"] == pytest.approx(expected["losses"], rel=2e-5)
