@@ -17,12 +17,16 @@ from taskeff.config import RunConfig
 from taskeff.coslow.measure import fingerprint
 from taskeff.curves.cells import versions
 from taskeff.curves.plan import MIN_CALIBRATION_TASKS, Plan, make_plan
+from taskeff.distributed.capacity import check_placement
 from taskeff.distributed.grid import run_grid
+from taskeff.distributed.reports import FOLDER as LOGS
 from taskeff.distributed.scoring import measure_signals
 from taskeff.distributed.session import ray_session
+from taskeff.distributed.tracking import check_tracking
 from taskeff.errors import ClusterError, ConfigError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.run import FitSettings, estimate_rows, fit_run, task_curves
+from taskeff.lease import Lease
 from taskeff.report.collect import write_report
 
 
@@ -44,14 +48,18 @@ def calibrate(config: RunConfig, console: Console | None = None) -> Calibration:
             f"a line needs at least {MIN_CALIBRATION_TASKS}"
         )
     plan = make_plan(config)
-    plan.store.write_bytes(_yaml(config).encode(), "config.yaml")
-    with ray_session():
-        _curves(plan, console)
-        signals = measure_signals(plan, console)
-    calibration = _fit(plan, signals)
-    plan.store.write_json(_run_record(plan, time.monotonic() - started), "run.json")
-    _summary(calibration, console)
-    console.print(f"report: {write_report(plan.store)}", soft_wrap=True)
+    check_placement(config)
+    check_tracking(config)
+    with Lease(plan.store, config.cluster.lease_seconds) as lease:
+        plan.store.write_bytes(_yaml(config).encode(), "config.yaml")
+        with ray_session(config.cluster):
+            _curves(plan, console, lease)
+            signals = measure_signals(plan, console)
+        lease.check()
+        calibration = _fit(plan, signals)
+        plan.store.write_json(_run_record(plan, time.monotonic() - started), "run.json")
+        _summary(calibration, console)
+        console.print(f"report: {write_report(plan.store)}", soft_wrap=True)
     return calibration
 
 
@@ -68,18 +76,23 @@ def measure_cells(
         ClusterError: some rows failed; what the others measured is kept.
     """
     plan = make_plan(config, only_tasks=only_tasks, only_budgets=only_budgets)
-    with ray_session():
-        _curves(plan, console or Console())
+    check_placement(config)
+    check_tracking(config)
+    with (
+        Lease(plan.store, config.cluster.lease_seconds) as lease,
+        ray_session(config.cluster),
+    ):
+        _curves(plan, console or Console(), lease)
     return plan
 
 
-def _curves(plan: Plan, console: Console) -> None:
-    outcome = run_grid(plan, console)
+def _curves(plan: Plan, console: Console, lease: Lease) -> None:
+    outcome = run_grid(plan, console, check=lease.check)
     if outcome.failures:
         names = ", ".join(sorted(outcome.failures))
         raise ClusterError(
-            f"{len(outcome.failures)} jobs failed ({names}); what the others measured is kept: "
-            "mend the cause and run the same command again"
+            f"{len(outcome.failures)} rows failed ({names}); what the others measured is kept: "
+            f"mend the cause and run the same command again. Logs: {plan.store.path(LOGS)}"
         )
     left = sum(len(row.budgets) for row in plan.pending())
     if left:
