@@ -184,6 +184,19 @@ class CurveConfig(_Section):
     fit: Literal["logit", "ols"] = "logit"
 
 
+class NodeType(_Section):
+    """One kind of machine that the cluster may start."""
+
+    name: str
+    cpus: float = Field(gt=0)
+    gpus: float = Field(default=0, ge=0)
+    gpu_memory_gb: float | None = Field(default=None, gt=0)
+    """Memory of one GPU; unknown: not checked."""
+    memory_gb: float | None = Field(default=None, gt=0)
+    """The machine's memory; unknown: not checked."""
+    max_nodes: int = Field(default=1, ge=1)
+
+
 class ClusterConfig(_Section):
     """What one row of cells asks of the Ray cluster."""
 
@@ -198,6 +211,26 @@ class ClusterConfig(_Section):
     threads_per_worker: int = Field(default=1, ge=1)
     scoring_actors: int = Field(default=2, ge=1)
     max_failures: int = Field(default=2, ge=0)
+    """How often a job whose worker, node or trial died is started again."""
+    node_types: tuple[NodeType, ...] = ()
+    """The machines the cluster may start; what can never be placed on them is refused at once."""
+    placement_timeout: float = Field(default=30, gt=0)
+    """Minutes to wait for room for the first job, scale-up included."""
+    lease_seconds: float = Field(default=120, ge=1)
+    """A driver that has not renewed its lease on the run for so long may be replaced."""
+    price_per_gpu_hour: float | None = Field(default=None, ge=0)
+    tflops_per_worker: float | None = Field(default=None, gt=0)
+    """What a worker computes in practice, for time estimates before anything is measured;
+    default: 300 per GPU (bf16 on an H100), 0.05 per thread."""
+
+
+class TrackingConfig(_Section):
+    """Where each cell's metrics go besides the storage; needs the extra of the same name."""
+
+    mlflow_uri: str | None = None
+    """A tracking server, or `sqlite:///FILE` on one machine."""
+    wandb_project: str | None = None
+    """The key comes from WANDB_API_KEY, never from a file of the run."""
 
 
 class RunConfig(_Section):
@@ -212,6 +245,7 @@ class RunConfig(_Section):
     coslow: CosLowConfig = CosLowConfig()
     curve: CurveConfig = CurveConfig()
     cluster: ClusterConfig = ClusterConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     @field_validator("name")
     @classmethod

@@ -7,6 +7,7 @@ consists of several files is published by writing its marker (`result.json`) las
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -86,7 +87,7 @@ class Store:
             self._fs.rm_file(probe)
         except OSError as error:
             raise StorageError(
-                f"storage {redact(self.uri)!r} is not writable ({error}); "
+                f"storage {redact(self.uri)!r} is not writable ({_why(error)}); "
                 "set `storage` to a folder or bucket you can write to"
             ) from None
 
@@ -104,16 +105,38 @@ class Store:
                 return
             partial = f"{target}.{uuid.uuid4().hex}.partial"
             try:
-                with open(partial, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
+                _write_through(partial, data)
                 os.replace(partial, target)
             finally:
                 if os.path.exists(partial):
                     os.remove(partial)
         except OSError as error:
-            raise StorageError(f"cannot write {redact(target)}: {error}") from error
+            raise StorageError(f"cannot write {redact(target)}: {_why(error)}") from error
+
+    def create(self, data: bytes, *parts: str) -> bool:
+        """Publish `data` at `parts` unless something is there; whether it was published.
+
+        Atomic on local file systems (a hard link) and on the object stores whose fsspec driver
+        turns `mode="create"` into a conditional put (s3, gs, az).
+        """
+        target = self.path(*parts)
+        try:
+            self._make_parent(target)
+            if not self.is_local:
+                self._fs.pipe_file(target, data, mode="create")
+                return True
+            partial = f"{target}.{uuid.uuid4().hex}.partial"
+            try:
+                _write_through(partial, data)
+                os.link(partial, target)
+            finally:
+                if os.path.exists(partial):
+                    os.remove(partial)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise StorageError(f"cannot write {redact(target)}: {_why(error)}") from error
+        return True
 
     def read_bytes(self, *parts: str) -> bytes:
         """The file's content.
@@ -173,6 +196,19 @@ class Store:
 
     def _make_parent(self, target: str) -> None:
         self._fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+
+
+def _write_through(path: str, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _why(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the storage is full; make room and run the same command again"
+    return str(error)
 
 
 def _protocols(filesystem: fsspec.AbstractFileSystem) -> tuple[str, ...]:

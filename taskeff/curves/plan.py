@@ -84,21 +84,13 @@ class Plan:
         return {cell: result for cell, result in found.items() if result is not None}
 
     def pending(self) -> list[Row]:
-        """Rows with cells still to be measured, longest first."""
+        """Rows with cells still to be measured, by task and seed."""
         done = self.results().keys()
         budgets: dict[tuple[str, int], list[int]] = {}
         for cell in self.cells:
             if cell not in done:
                 budgets.setdefault((cell.task, cell.seed), []).append(cell.budget)
-        rows = [Row(task, seed, tuple(found)) for (task, seed), found in budgets.items()]
-        return sorted(rows, key=lambda row: (-self.cost(row), row.task, row.seed))
-
-    def cost(self, row: Row) -> float:
-        """Characters that the row's training and evaluation read: a stand-in for its duration."""
-        task = self.tasks[row.task]
-        per_row = sum(len(example.text) for example in task.test[:50]) / min(50, len(task.test))
-        tested = min(len(task.test), self.config.evaluation.test_cap)
-        return per_row * sum(3 * budget + tested for budget in row.budgets)
+        return [Row(task, seed, tuple(found)) for (task, seed), found in sorted(budgets.items())]
 
 
 def make_plan(

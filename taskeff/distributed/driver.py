@@ -10,11 +10,15 @@ from rich.console import Console
 from taskeff.conclude import begin, check_fittable, conclude
 from taskeff.config import RunConfig
 from taskeff.curves.plan import Plan, make_plan
+from taskeff.distributed.capacity import check_placement
 from taskeff.distributed.grid import run_grid
+from taskeff.distributed.reports import FOLDER as LOGS
 from taskeff.distributed.scoring import measure_signals
 from taskeff.distributed.session import ray_session
+from taskeff.distributed.tracking import check_tracking
 from taskeff.errors import ClusterError
 from taskeff.estimate.calibration import Calibration
+from taskeff.lease import Lease
 
 
 def calibrate(config: RunConfig, console: Console | None = None) -> Calibration:
@@ -31,11 +35,15 @@ def calibrate(config: RunConfig, console: Console | None = None) -> Calibration:
     started = time.monotonic()
     check_fittable(config)
     plan = make_plan(config)
-    begin(plan, config, console)
-    with ray_session():
-        _curves(plan, console)
-        signals = measure_signals(plan, console)
-    return conclude(plan, signals, time.monotonic() - started, console)
+    check_placement(config)
+    check_tracking(config)
+    with Lease(plan.store, config.cluster.lease_seconds) as lease:
+        begin(plan, config, console)
+        with ray_session(config.cluster):
+            _curves(plan, console, lease)
+            signals = measure_signals(plan, console)
+        lease.check()
+        return conclude(plan, signals, time.monotonic() - started, console)
 
 
 def measure_cells(
@@ -51,18 +59,23 @@ def measure_cells(
         ClusterError: some rows failed; what the others measured is kept.
     """
     plan = make_plan(config, only_tasks=only_tasks, only_budgets=only_budgets)
-    with ray_session():
-        _curves(plan, console or Console())
+    check_placement(config)
+    check_tracking(config)
+    with (
+        Lease(plan.store, config.cluster.lease_seconds) as lease,
+        ray_session(config.cluster),
+    ):
+        _curves(plan, console or Console(), lease)
     return plan
 
 
-def _curves(plan: Plan, console: Console) -> None:
-    outcome = run_grid(plan, console)
+def _curves(plan: Plan, console: Console, lease: Lease) -> None:
+    outcome = run_grid(plan, console, check=lease.check)
     if outcome.failures:
         names = ", ".join(sorted(outcome.failures))
         raise ClusterError(
-            f"{len(outcome.failures)} jobs failed ({names}); what the others measured is kept: "
-            "mend the cause and run the same command again"
+            f"{len(outcome.failures)} rows failed ({names}); what the others measured is kept: "
+            f"mend the cause and run the same command again. Logs: {plan.store.path(LOGS)}"
         )
     left = sum(len(row.budgets) for row in plan.pending())
     if left:

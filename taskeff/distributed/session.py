@@ -11,6 +11,9 @@ from contextlib import contextmanager
 
 import ray
 
+from taskeff.config import ClusterConfig
+from taskeff.errors import ClusterError
+
 # One thread per worker; spinning OpenMP threads are ten times slower when all cores are busy.
 _WORKER_ENV = {
     "OMP_NUM_THREADS": "1",
@@ -21,10 +24,13 @@ _WORKER_ENV = {
 
 
 @contextmanager
-def ray_session() -> Iterator[None]:
+def ray_session(cluster: ClusterConfig) -> Iterator[None]:
     """Use the Ray that is running (`RAY_ADDRESS`, or this process's own); else start a local one.
 
     A local cluster listens on loopback only and ends with the session.
+
+    Raises:
+        ClusterError: a local cluster is to be started and this machine cannot hold one row.
     """
     if ray.is_initialized():
         yield
@@ -34,9 +40,9 @@ def ray_session() -> Iterator[None]:
     if address:
         ray.init(address=address, runtime_env={"env_vars": _WORKER_ENV}, log_to_driver=False)
     else:
+        _check_machine(cluster)
         ray.init(
-            # Trials only wait, but ask for a sliver of a CPU: one more than there are cores, so
-            # that as many one-core workers as cores fit beside them.
+            # Ray Data's read tasks find room beside as many one-core workers as there are cores.
             num_cpus=(os.cpu_count() or 1) + 1,
             include_dashboard=False,
             runtime_env={"env_vars": _WORKER_ENV},
@@ -60,3 +66,23 @@ def return_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def _check_machine(cluster: ClusterConfig) -> None:
+    cores = os.cpu_count() or 1
+    asked = cluster.workers_per_row * cluster.cpus_per_worker
+    if asked > cores:
+        raise ClusterError(
+            f"a row asks for {asked:g} CPUs (cluster.workers_per_row x cpus_per_worker), this "
+            f"machine has {cores}; ask for less, or set RAY_ADDRESS to a cluster"
+        )
+    gpus = cluster.workers_per_row * cluster.gpus_per_worker
+    if gpus:
+        import torch
+
+        found = torch.cuda.device_count()
+        if gpus > found:
+            raise ClusterError(
+                f"a row asks for {gpus:g} GPUs (cluster.workers_per_row x gpus_per_worker), this "
+                f"machine has {found}; ask for less, or set RAY_ADDRESS to a cluster"
+            )

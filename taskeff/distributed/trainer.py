@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,15 @@ from typing import Any
 import ray
 from ray import train
 from ray.train.torch import TorchTrainer
-from ray.tune.integration.ray_train import TuneReportCallback
 
 from taskeff.config import ClusterConfig, RunConfig
 from taskeff.curves.cells import Row, measure
+from taskeff.distributed.reports import JobReports, row_log
 from taskeff.distributed.session import return_memory
-from taskeff.errors import ClusterError, TaskeffError
+from taskeff.errors import StorageError, TaskeffError
 from taskeff.store import Store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,16 +36,20 @@ class RowTask:
         return f"{self.row.task}-{self.row.seed}"
 
 
-def run_rows(rows: Sequence[RowTask], config: RunConfig, store: Store, scratch: str) -> None:
+def run_rows(
+    name: str, rows: Sequence[RowTask], config: RunConfig, store: Store, scratch: str
+) -> None:
     """Measure rows one after the other on a Ray Train worker group, inside a Tune trial.
 
-    A dead worker's rows start again where their published cells end, `max_failures` times.
+    A dead worker's rows start again where their published cells end, `max_failures` times. Rows
+    that the user must mend are reported as `errors` (row -> reason); the others are measured.
 
     Args:
+        name: the job's.
         scratch: where Ray keeps its own books.
 
     Raises:
-        ClusterError: what the user must mend in some rows; the others are measured.
+        TrainingFailedError: the group died too often.
     """
     cluster = config.cluster
     trainer = TorchTrainer(
@@ -50,15 +57,13 @@ def run_rows(rows: Sequence[RowTask], config: RunConfig, store: Store, scratch: 
         train_loop_config={"rows": list(rows), "config": config, "store": store},
         scaling_config=scaling(cluster),
         run_config=train.RunConfig(
-            name=rows[0].name,
+            name=name,
             storage_path=scratch,
             failure_config=train.FailureConfig(max_failures=cluster.max_failures),
-            callbacks=[TuneReportCallback()],
+            callbacks=[JobReports()],
         ),
     )
-    result = trainer.fit()
-    if result.metrics and "errors" in result.metrics:
-        raise ClusterError("; ".join(result.metrics["errors"]))
+    trainer.fit()
 
 
 def scaling(cluster: ClusterConfig) -> train.ScalingConfig:
@@ -78,29 +83,55 @@ def _train_loop(loop: dict[str, Any]) -> None:
 
     config: RunConfig = loop["config"]
     torch.set_num_threads(config.cluster.threads_per_worker)
-    errors: list[str] = []
+    train.report({"started": True})
+    errors: dict[str, str] = {}
     for one in loop["rows"]:
         try:
-            measure(
-                one.row,
-                ray.get(one.task),
-                config,
-                loop["store"],
-                one.hashes,
-                on_result=_report,
-                device=None if config.cluster.gpus_per_worker else "cpu",
-            )
+            with row_log(loop["store"], one.name):
+                measure(
+                    one.row,
+                    ray.get(one.task),
+                    config,
+                    loop["store"],
+                    one.hashes,
+                    on_result=_report,
+                    device=None if config.cluster.gpus_per_worker else "cpu",
+                )
+        except StorageError:
+            # May pass: the group starts again, `max_failures` times.
+            raise
         except TaskeffError as error:
             # What the user must mend fails again however often it is tried: say so, go on.
-            errors.append(f"{one.name}: {error}")
+            errors[one.name] = str(error)
+        except (MemoryError, RuntimeError) as error:
+            # Of several workers one alone may run out: then all must start again together.
+            if not _out_of_memory(error) or config.cluster.workers_per_row > 1:
+                raise
+            errors[one.name] = (
+                f"out of memory ({str(error).splitlines()[0]}); lower "
+                "training.max_tokens_per_pack and evaluation.max_tokens_per_pack, shorten the "
+                "task's longest rows or give a row more workers"
+            )
         # Adapters hold their model in cycles: without this the next row's stands beside it.
         return_memory()
     if errors:
         train.report({"errors": errors})
 
 
+def _out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        word in str(error) for word in words
+    )
+
+
 def _report(result: dict[str, Any]) -> None:
     return_memory()
+    log.info(
+        "budget %s: score %s, training %s", result["budget"], result["score"], result["training"]
+    )
     seconds = result["evaluation_seconds"] + (result["training"] or {}).get("seconds", 0.0)
     train.report(
         {

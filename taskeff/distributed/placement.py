@@ -1,0 +1,94 @@
+"""Can the cluster ever hold one row's workers? Pure arithmetic on the configuration, no Ray."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from taskeff.config import ClusterConfig, NodeType, RunConfig
+from taskeff.errors import ClusterError
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one worker of a row needs; memory in GB (1e9 bytes), at least, without activations."""
+
+    workers: int
+    cpus: float
+    gpus: float
+    gpu_memory_gb: float = 0.0
+    memory_gb: float = 0.0
+
+    def __str__(self) -> str:
+        parts = [f"{self.cpus:g} CPU"]
+        if self.gpus:
+            memory = f" of {self.gpu_memory_gb:.0f} GB" if self.gpu_memory_gb else ""
+            parts.insert(0, f"{self.gpus:g} GPU{memory}")
+        elif self.memory_gb:
+            parts.append(f"{self.memory_gb:.0f} GB memory")
+        return f"{self.workers} x ({', '.join(parts)})"
+
+
+def demand(config: RunConfig, parameters: float | None) -> Demand:
+    """What a row's workers need. Weights, gradients and AdamW's two moments are counted, the least
+    that training holds; activations come on top.
+
+    Args:
+        parameters: of the model; None leaves memory unchecked.
+    """
+    cluster = config.cluster
+    gb = 0.0
+    if parameters:
+        copies = 4.0 if config.training.method == "full" else 1.0
+        gb = parameters * BYTES[config.model.dtype] * copies / 1e9
+        if getattr(config.training, "strategy", "auto") not in ("single", "ddp"):
+            gb /= cluster.workers_per_row
+    on_gpu = cluster.gpus_per_worker > 0
+    return Demand(
+        cluster.workers_per_row,
+        cluster.cpus_per_worker,
+        cluster.gpus_per_worker,
+        gpu_memory_gb=gb / cluster.gpus_per_worker if on_gpu else 0.0,
+        memory_gb=0.0 if on_gpu else gb,
+    )
+
+
+def rows_at_once(cluster: ClusterConfig, need: Demand) -> int:
+    """Rows that the cluster's node types hold side by side.
+
+    Raises:
+        ClusterError: not even one; says what is needed and what the node types offer.
+    """
+    workers = sum(kind.max_nodes * _workers_on(kind, need) for kind in cluster.node_types)
+    if workers < need.workers:
+        largest = max(cluster.node_types, key=lambda kind: (kind.gpus, kind.cpus))
+        nodes = "node" if largest.max_nodes == 1 else "nodes"
+        raise ClusterError(
+            f"cluster: a row needs {need}; the largest node type offers {_offer(largest)} on at "
+            f"most {largest.max_nodes} {nodes} ({largest.name}), and all node types together hold "
+            f"{workers} such workers: name larger node types in cluster.node_types, or ask for "
+            "less (cluster.workers_per_row, gpus_per_worker, training.method)"
+        )
+    return workers // need.workers
+
+
+def _workers_on(kind: NodeType, need: Demand) -> int:
+    if need.gpus and kind.gpu_memory_gb and need.gpu_memory_gb > kind.gpu_memory_gb:
+        return 0
+    shares = [kind.cpus / need.cpus]
+    if need.gpus:
+        shares.append(kind.gpus / need.gpus)
+    if need.memory_gb and kind.memory_gb:
+        shares.append(kind.memory_gb / need.memory_gb)
+    return int(min(shares) + 1e-9)
+
+
+def _offer(kind: NodeType) -> str:
+    parts = [f"{kind.cpus:g} CPU"]
+    if kind.gpus:
+        memory = f" of {kind.gpu_memory_gb:g} GB" if kind.gpu_memory_gb else ""
+        parts.insert(0, f"{kind.gpus:g} GPU{memory}")
+    if kind.memory_gb:
+        parts.append(f"{kind.memory_gb:g} GB memory")
+    return ", ".join(parts)

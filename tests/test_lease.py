@@ -1,0 +1,120 @@
+"""One driver per run: refusal, expiry, take-over, release."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from taskeff.errors import ClusterError
+from taskeff.lease import Lease
+from taskeff.store import Store
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request, tmp_path):
+    return Store(str(tmp_path) if request.param == "local" else f"memory://lease/{tmp_path.name}")
+
+
+def test_the_second_driver_is_refused_by_owner_and_expiry(store):
+    clock = Clock()
+    first, second = Lease(store, 60, clock=clock), Lease(store, 60, clock=clock)
+    first.acquire()
+    with pytest.raises(ClusterError, match=rf"{first.owner}.*1970-01-12 13:47:40 UTC"):
+        second.acquire()
+    first.release()
+    second.acquire()
+    assert second.held()
+
+
+def test_renewal_moves_the_expiry(store):
+    clock = Clock()
+    first, second = Lease(store, 60, clock=clock), Lease(store, 60, clock=clock)
+    first.acquire()
+    clock.now += 50
+    assert first.renew()
+    clock.now += 50
+    with pytest.raises(ClusterError, match="is working on this run"):
+        second.acquire()
+
+
+def test_an_expired_lease_is_taken_over_and_its_holder_learns_of_it(store):
+    clock = Clock()
+    first, second = Lease(store, 60, clock=clock), Lease(store, 60, clock=clock)
+    first.acquire()
+    clock.now += 61
+    second.acquire()
+    assert not first.renew()
+    with pytest.raises(ClusterError, match="lost this run's lease"):
+        first.check()
+    first.release()
+    assert second.held()
+    second.release()
+    assert not first.held()
+
+
+def test_one_of_many_wins_an_expired_lease(tmp_path):
+    clock = Clock()
+    store = Store(str(tmp_path))
+    Lease(store, 60, clock=clock).acquire()
+    clock.now += 61
+    rivals = [Lease(store, 60, clock=clock) for _ in range(8)]
+    start = threading.Barrier(len(rivals))
+    won = []
+
+    def rush(lease: Lease) -> None:
+        start.wait()
+        try:
+            lease.acquire()
+        except ClusterError:
+            return
+        won.append(lease)
+
+    threads = [threading.Thread(target=rush, args=(lease,)) for lease in rivals]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert won[0].held()
+
+
+def test_a_driver_that_died_here_holds_nothing(tmp_path):
+    program = (
+        "import os, sys; from taskeff.lease import Lease; from taskeff.store import Store\n"
+        "Lease(Store(sys.argv[1]), 3600).acquire(); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    store = Store(str(tmp_path))
+    assert store.names("lease")
+    Lease(store, 60).acquire()
+
+
+def test_a_live_process_elsewhere_is_believed(tmp_path, monkeypatch):
+    store = Store(str(tmp_path))
+    Lease(store, 3600).acquire()
+    monkeypatch.setattr("taskeff.lease._machine", lambda: "elsewhere")
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("process ids of another machine"))
+    with pytest.raises(ClusterError, match="is working on this run"):
+        Lease(store, 60).acquire()
+
+
+def test_the_lease_names_no_machine(tmp_path):
+    import socket
+
+    store = Store(str(tmp_path))
+    with Lease(store, 60):
+        (name,) = store.names("lease")
+        assert socket.gethostname() not in store.read_bytes("lease", name).decode()
+    assert not store.names("lease")
