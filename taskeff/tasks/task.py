@@ -190,7 +190,8 @@ def load_task(spec: TaskSpec, seed: int) -> Task:
         DataError: naming the task, the row and the field.
     """
     try:
-        splits = {name: _render_split(spec, name, rows) for name, rows in _rows(spec, seed).items()}
+        given = source_rows(spec, seed)
+        splits = {name: _render_split(spec, name, rows) for name, rows in given.items()}
     except TaskeffError as error:
         raise DataError(f"task {spec.task!r}: {error}") from None
     seen: set[str] = set()
@@ -223,11 +224,11 @@ def load_pool(spec: TaskSpec, seed: int, cap: int | None = None) -> list[Example
         DataError: naming the task, the row and the field.
     """
     try:
-        rows = _rows(spec, seed)[spec.training_split]
+        rows = source_rows(spec, seed)[spec.training_split]
         examples = [
-            Example(f"{spec.training_split}-{index}", _text(spec, row, f"row {index}"))
+            Example(f"{spec.training_split}-{index}", row_text(spec, row, f"row {index}"))
             for index, row in enumerate(rows)
-            if not (spec.doc_to_keep and _is_left_out(spec.doc_to_keep, row))
+            if not (spec.doc_to_keep and is_left_out(spec.doc_to_keep, row))
         ]
     except TaskeffError as error:
         raise DataError(f"task {spec.task!r}: {error}") from None
@@ -236,7 +237,8 @@ def load_pool(spec: TaskSpec, seed: int, cap: int | None = None) -> list[Example
     return _draw(_distinct(examples, set()), cap, spec.task, seed)
 
 
-def _text(spec: TaskSpec, row: Mapping[str, Any], where: str) -> str:
+def row_text(spec: TaskSpec, row: Mapping[str, Any], where: str) -> str:
+    """The row's prompt, never empty; `where` names the row in errors (DataError)."""
     try:
         text = render(spec.doc_to_text, row, field="doc_to_text")
     except DataError as error:
@@ -272,11 +274,11 @@ def _render_split(spec: TaskSpec, split: str, rows: Iterable[Mapping[str, Any]])
     for index, row in enumerate(rows):
         where = f"{split} row {index}"
         try:
-            if spec.doc_to_keep and _is_left_out(spec.doc_to_keep, row):
+            if spec.doc_to_keep and is_left_out(spec.doc_to_keep, row):
                 continue
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
-        text = _text(spec, row, where)
+        text = row_text(spec, row, where)
         try:
             target = render(spec.doc_to_target, row, field="doc_to_target")
         except DataError as error:
@@ -291,7 +293,8 @@ def _render_split(spec: TaskSpec, split: str, rows: Iterable[Mapping[str, Any]])
     return examples
 
 
-def _is_left_out(template: str, row: Mapping[str, Any]) -> bool:
+def is_left_out(template: str, row: Mapping[str, Any]) -> bool:
+    """Whether `doc_to_keep` says to leave the row out; DataError if it says neither."""
     verdict = render(template, row, field="doc_to_keep")
     if verdict not in {"True", "False"}:
         raise DataError(
@@ -337,7 +340,8 @@ def _size(size: int | float, total: int) -> int:
     return size if isinstance(size, int) else max(1, int(size * total))
 
 
-def _rows(spec: TaskSpec, seed: int) -> dict[str, Iterable[Mapping[str, Any]]]:
+def source_rows(spec: TaskSpec, seed: int) -> dict[str, Iterable[Mapping[str, Any]]]:
+    """The raw rows of each split; DataError if the data set or a split cannot be had."""
     if spec.dataset_path.startswith("builder:"):
         from taskeff.tasks.suite import build
 
