@@ -6,6 +6,7 @@ data set it is of. Rows on their way are bounded by the context's queue; the dri
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -37,6 +38,9 @@ EMPTY: dict[str, Any] = {
 @contextmanager
 def bounded(scoring: ScoringConfig) -> Iterator[None]:
     """Ray Data's settings of this run; put back as they were."""
+    log = logging.getLogger("ray.data")
+    level = log.level
+    log.setLevel(logging.ERROR)  # its plans and progress would drown ours
     context = ray.data.DataContext.get_current()
     ours = context.copy()
     ours.enable_progress_bars = False
@@ -45,8 +49,11 @@ def bounded(scoring: ScoringConfig) -> Iterator[None]:
     ours.execution_options.resource_limits = ExecutionResources.for_limits(
         object_store_memory=scoring.queue_mb * 1e6
     )
-    with ray.data.DataContext.current(ours):
-        yield
+    try:
+        with ray.data.DataContext.current(ours):
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def score_pools(

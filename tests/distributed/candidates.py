@@ -12,7 +12,6 @@ import numpy as np
 import yaml
 
 from taskeff.config import ScoreConfig, parse_config
-from taskeff.coslow.engines import Scored
 from taskeff.coslow.measure import fingerprint
 from taskeff.distributed.ranking import as_calibrated
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
@@ -111,36 +110,7 @@ def score_config(model: Path, manifest: Path, out: Path, family: Path, **changes
         "out": str(out),
         "label_price": 2.0,
         "coslow": {"n_examples": 8, "rank": 4, "max_new_tokens": 4},
-        "scoring": {"shard_rows": 16, "actors": [1, 2], "readers": 2},
+        "scoring": {"shard_rows": 16, "actors": [1, 1], "readers": 1},
         **changes,
     }
     return parse_config(values, "test", ScoreConfig)
-
-
-class Constant:
-    """An engine of constant cost: a confidence from the tokens' sum, without a model."""
-
-    def __init__(self, config, settings):
-        pass
-
-    def score(self, prompts, *, stop_ids, max_new_tokens):
-        """See `taskeff.coslow.engines.ConfidenceEngine`."""
-        return [Scored((sum(ids) * 2654435761 % 10007) / 10007) for ids in prompts]
-
-
-class Poisoned(Constant):
-    """Cannot take one row: it raises for the whole shard, as an engine's batch would."""
-
-    def score(self, prompts, *, stop_ids, max_new_tokens):
-        """Fails on the first row of the pool, whichever rows come with it."""
-        if any(sum(ids) % 7 == 0 for ids in prompts):
-            raise ValueError("a sum that seven divides")
-        return super().score(prompts, stop_ids=stop_ids, max_new_tokens=max_new_tokens)
-
-
-class OutOfMemory(Constant):
-    """Fails for no fault of a row."""
-
-    def score(self, prompts, *, stop_ids, max_new_tokens):
-        """Always out of memory."""
-        raise RuntimeError("out of memory\nand a traceback")

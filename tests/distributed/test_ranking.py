@@ -13,6 +13,7 @@ from taskeff.distributed.ranking import rank
 from taskeff.distributed.session import ray_session
 from taskeff.store import Store
 from tests.distributed import candidates as made
+from tests.distributed import engines
 from tests.helpers import run_cli
 
 pytestmark = [pytest.mark.cluster]
@@ -103,6 +104,7 @@ def test_running_it_again_measures_nothing(finished, tiny_model, family):
     assert (folder / "out" / "ranking.parquet").read_bytes() == table
 
 
+@pytest.mark.slow
 def test_one_more_data_set_is_the_only_one_measured(finished, tiny_model, family):
     folder, rows = finished
     before = files(folder)
@@ -121,6 +123,7 @@ def test_one_more_data_set_is_the_only_one_measured(finished, tiny_model, family
             assert found[row["name"]]["labels_90"] == row["labels_90"]
 
 
+@pytest.mark.slow
 def test_labels_filled_in_are_found_by_the_next_run(finished, tiny_model, family):
     folder, _ = finished
     (home,) = (folder / "out" / "datasets" / "name=unlabelled").iterdir()
@@ -153,7 +156,7 @@ def test_one_bad_row_among_ten_thousand_is_named_and_the_others_scored(
     scoring = {"shard_rows": 512, "actors": [2, 2], "readers": 1}
     config = made.score_config(tiny_model, manifest, tmp_path / "out", family, scoring=scoring)
     lines = Console(record=True, file=open("/dev/null", "w"), width=400)  # noqa: SIM115
-    (row,) = rank(config, engine=made.Constant, console=lines)
+    (row,) = rank(config, engine=engines.Constant, console=lines)
     assert (row["rows"], row["unscored"]) == (10_000, 1)
     found = scores(tmp_path, "many")
     assert sorted(found) == list(range(10_000))
@@ -162,29 +165,31 @@ def test_one_bad_row_among_ten_thousand_is_named_and_the_others_scored(
     assert f"{path}, line 6544: not JSON" in lines.export_text()
 
 
+@pytest.mark.slow
 def test_a_row_the_engine_cannot_take_costs_itself(tiny_model, family, tmp_path):
     made.write_lines(tmp_path / "words.jsonl", made.word_rows(made.LABELS["kinds"], 1, 60))
     manifest = made.write_manifest(
         tmp_path, [made.entry("words", made.LABELS["kinds"], labels="none")]
     )
     config = made.score_config(tiny_model, manifest, tmp_path / "out", family)
-    (row,) = rank(config, engine=made.Poisoned, console=QUIET)
+    (row,) = rank(config, engine=engines.Poisoned, console=QUIET)
     assert 0 < row["unscored"] < 30
     assert "a sum that seven divides" in row["warnings"][0]
     bad = {index for index, value in scores(tmp_path, "words").items() if value is None}
     assert len(bad) == row["unscored"]
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_machine_is_tried_again(tiny_model, family, tmp_path):
     made.write_lines(tmp_path / "words.jsonl", made.word_rows(made.LABELS["kinds"], 1, 40))
     manifest = made.write_manifest(
         tmp_path, [made.entry("words", made.LABELS["kinds"], labels="none")]
     )
     config = made.score_config(tiny_model, manifest, tmp_path / "out", family)
-    (row,) = rank(config, engine=made.OutOfMemory, console=QUIET)
+    (row,) = rank(config, engine=engines.OutOfMemory, console=QUIET)
     assert (row["status"], row["reason"]) == ("failed", "out of memory")
     assert files(tmp_path) == {}
-    (row,) = rank(config, engine=made.Constant, console=QUIET)
+    (row,) = rank(config, engine=engines.Constant, console=QUIET)
     assert row["status"] == "awaiting_labels"
     assert sorted(scores(tmp_path, "words")) == list(range(40))
 
