@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,22 +19,28 @@ from taskeff.coslow.candidates import (
     candidate_hash,
     choose,
     publish_pool,
-    published,
     scored_pool,
 )
 from taskeff.coslow.engines import BuiltinEngine, EngineFactory
+from taskeff.coslow.facts import facts
 from taskeff.coslow.measure import fingerprint
 from taskeff.curves.cells import versions
 from taskeff.distributed.session import ray_session
-from taskeff.distributed.streams import bounded, choose_examples, measure_gradients, score_pools
+from taskeff.distributed.streams import (
+    bounded,
+    choose_examples,
+    estimate,
+    measure_gradients,
+    score_pools,
+)
 from taskeff.distributed.vllm import check
 from taskeff.errors import TaskeffError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
-from taskeff.estimate.ranking import rank_rows
+from taskeff.estimate.ranking import ordered
 from taskeff.models import family_identity, load_tokenizer
 from taskeff.report.ranking import write_ranking
-from taskeff.store import Store
+from taskeff.store import Store, redact
 from taskeff.tasks.manifest import Entry, Manifest, load_manifest
 from taskeff.tasks.rows import source_stamp
 
@@ -52,8 +59,8 @@ def rank(
         engine: makes what scores confidence in each actor.
 
     Returns:
-        The table's rows, see `taskeff.estimate.ranking.rank_rows`; also written to `config.out` as
-        ranking.parquet, ranking.csv and ranking.html.
+        The table's rows, see `taskeff.estimate.ranking.estimate_rows`; also written to
+        `config.out` as ranking.parquet, ranking.csv and ranking.html.
 
     Raises:
         TaskeffError: nothing can be ranked: a bad manifest, model or storage, or a family that
@@ -66,36 +73,33 @@ def rank(
         _score(run, engine, console)
         _choose(run, console)
         _measure(run, console)
-    records = [*map(run.record, run.candidates), *run.unusable]
-    rows = rank_rows(
-        records,
-        run.calibration,
-        targets=config.targets,
-        fingerprint=run.fingerprint,
-    )
-    run.store.write_bytes(
-        yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode(), "config.yaml"
-    )
-    run.store.write_json(
-        {
-            "fingerprint": dict(run.fingerprint),
-            "family": run.calibration.family,
-            "seed": config.seed,
-            "versions": versions(),
-            "seconds": time.monotonic() - started,
-        },
-        "run.json",
-    )
+        records = [*_mapped(run.record, run.candidates), *run.unusable]
+        estimated = estimate(
+            records, run.calibration, targets=config.targets, fingerprint=run.fingerprint
+        )
+    rows = ordered(estimated)
+    _publish_settings(run, time.monotonic() - started)
     page = write_ranking(run.store, rows, run.calibration, config.targets)
-    counts = {status: sum(r["status"] == status for r in rows) for status in _statuses(rows)}
-    told = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.items())
+    counts = Counter(row["status"] for row in rows)
+    told = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts.most_common())
     console.print(f"{len(rows)} data sets: {told}", highlight=False)
     console.print(f"ranking: {page}", soft_wrap=True, highlight=False)
     return rows
 
 
-def _statuses(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    return sorted({row["status"] for row in rows}, key=lambda status: (status != "ranked", status))
+def _publish_settings(run: _Run, seconds: float) -> None:
+    config = yaml.safe_dump(run.config.model_dump(mode="json"), sort_keys=False)
+    run.store.write_bytes(redact(config).encode(), "config.yaml")
+    run.store.write_json(
+        {
+            "fingerprint": dict(run.fingerprint),
+            "family": run.calibration.family,
+            "seed": run.config.seed,
+            "versions": versions(),
+            "seconds": seconds,
+        },
+        "run.json",
+    )
 
 
 @dataclass
@@ -117,26 +121,19 @@ class _Run:
         self.states[name] = {"status": "failed", "reason": reason}
 
     def record(self, candidate: Candidate) -> dict[str, Any]:
-        """What `rank_rows` takes of a candidate."""
-        pool = self.pools.get(candidate.name) or {}
-        state = self.states[candidate.name]
+        """What `estimate_rows` takes of a candidate."""
         price = candidate.entry.price
-        record: dict[str, Any] = {
+        return {
             "name": candidate.name,
-            "status": state["status"],
-            "reason": state["reason"] or None,
+            **self.states[candidate.name],
             "price": self.config.label_price if price is None else price,
-            "warnings": _pool_warnings(pool),
-            **{key: pool.get(key) for key in ("rows", "unscored", "duplicates")},
+            **facts(
+                candidate,
+                self.pools.get(candidate.name),
+                self.states[candidate.name]["status"],
+                self.settings,
+            ),
         }
-        if state["status"] in ("measured", "awaiting_labels"):
-            selection = published(candidate.folder, "selection.json") or {}
-            record["mean_confidence"] = selection.get("mean_confidence")
-            record["warnings"] += _draw_warnings(selection, self.settings)
-        if state["status"] == "measured":
-            record["result"] = candidate.folder.read_json("result.json")
-            record["warnings"] += _example_warnings(record["result"])
-        return record
 
 
 def _prepared(config: ScoreConfig, console: Console) -> _Run:
@@ -251,10 +248,11 @@ def _score(run: _Run, engine: EngineFactory, console: Console) -> None:
 def _choose(run: _Run, console: Console) -> None:
     """Draw the examples of every scored pool and look for their labels."""
     scored = [c for c in run.candidates if c.name in run.pools]
-    fresh = [c for c in scored if not c.folder.exists("selection.json")]
+    drawn = _mapped(lambda one: one.folder.exists("selection.json"), scored)
+    fresh = [c for c, is_drawn in zip(scored, drawn, strict=True) if not is_drawn]
     states = list(choose_examples(fresh, run.config, run.settings)) if fresh else []
     # What is drawn already takes a small file or two to look up: not worth a worker.
-    old = [c for c in scored if c not in fresh]
+    old = [c for c, is_drawn in zip(scored, drawn, strict=True) if is_drawn]
     states += _mapped(lambda one: choose(one, run.settings), old)
     for state in states:
         run.states[state["dataset"]] = state
@@ -281,40 +279,6 @@ def _measure(run: _Run, console: Console) -> None:
     for candidate in missing:
         if run.states[candidate.name]["status"] == "measure":
             run.fail(candidate.name, "its worker gave no answer; run again")
-
-
-def _pool_warnings(pool: Mapping[str, Any]) -> list[str]:
-    if not pool:
-        return []
-    found: list[str] = []
-    if pool["unscored"]:
-        first = f": {pool['problems'][0]}" if pool["problems"] else ""
-        found.append(f"{pool['unscored']} of {pool['rows']} rows have no confidence{first}")
-    total = pool["rows"] + pool["duplicates"]
-    if pool["duplicates"] > 0.01 * total:
-        found.append(f"{pool['duplicates']} of {total} rows repeat another and were left out")
-    return found
-
-
-def _draw_warnings(selection: Mapping[str, Any], settings: CosLowConfig) -> list[str]:
-    share = selection["candidates"] / selection["n_scored"]
-    if share <= 1.5 * settings.quantile:
-        return []
-    return [
-        f"a small pool: the examples are from its least confident {100 * share:.0f} %, not "
-        f"{100 * settings.quantile:g} %"
-    ]
-
-
-def _example_warnings(result: Mapping[str, Any]) -> list[str]:
-    found: list[str] = []
-    if result["excluded"]:
-        found.append(f"{len(result['excluded'])} examples have no gradient and were left out")
-    if result["same_gradient"]:
-        found.append(f"{result['same_gradient']} pairs of examples have the same gradient")
-    if result["labels_seen"] == 1:
-        found.append("all examples have one and the same label")
-    return found
 
 
 def _mapped(call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:

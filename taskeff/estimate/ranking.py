@@ -22,7 +22,18 @@ def rank_rows(
     targets: Sequence[float],
     fingerprint: Mapping[str, object],
 ) -> list[dict[str, Any]]:
-    """One row per data set, ranked by predicted data efficiency; the others follow by name.
+    """`estimate_rows`, `ordered`."""
+    return ordered(estimate_rows(records, calibration, targets=targets, fingerprint=fingerprint))
+
+
+def estimate_rows(
+    records: Sequence[Mapping[str, Any]],
+    calibration: Calibration,
+    *,
+    targets: Sequence[float],
+    fingerprint: Mapping[str, object],
+) -> list[dict[str, Any]]:
+    """One row per data set, in the order given.
 
     Args:
         records: name, status, reason, price, warnings, `FACTS` where known, and for a data set of
@@ -34,11 +45,17 @@ def rank_rows(
         Rows with the columns of `columns(targets)` and `curve`: budgets with the predicted share
         and its band, for the page. Status is ``ranked`` where there is an estimate.
     """
-    rows = [_row(record, calibration, targets, fingerprint) for record in records]
-    rows.sort(key=lambda row: (row["auc"] is None, -(row["auc"] or 0.0), row["name"]))
-    for number, row in enumerate(rows, 1):
+    return [_row(record, calibration, targets, fingerprint) for record in records]
+
+
+def ordered(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows numbered from the highest predicted data efficiency down; the others follow by name."""
+    found = sorted(
+        rows, key=lambda row: (row["auc"] is None, -(row["auc"] or 0.0), str(row["name"]))
+    )
+    for number, row in enumerate(found, 1):
         row["rank"] = number if row["auc"] is not None else None
-    return rows
+    return found
 
 
 def columns(targets: Sequence[float]) -> list[str]:
