@@ -9,9 +9,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from taskeff.config import CosLowConfig, ModelConfig, RunConfig, load_config
+    from taskeff.config import (
+        CosLowConfig,
+        ModelConfig,
+        RunConfig,
+        ScoreConfig,
+        load_config,
+        load_score_config,
+    )
     from taskeff.coslow.workflow import score, select
     from taskeff.distributed.driver import calibrate
+    from taskeff.distributed.ranking import rank
     from taskeff.errors import TaskeffError
     from taskeff.estimate.budget import Estimate, predict
     from taskeff.estimate.calibration import Calibration
@@ -22,18 +30,29 @@ __all__ = [
     "Estimate",
     "ModelConfig",
     "RunConfig",
+    "ScoreConfig",
     "TaskeffError",
     "calibrate",
     "load_config",
+    "load_score_config",
     "predict",
+    "rank",
     "score",
     "select",
 ]
 
 _HOMES = {
-    "taskeff.config": ("CosLowConfig", "ModelConfig", "RunConfig", "load_config"),
+    "taskeff.config": (
+        "CosLowConfig",
+        "ModelConfig",
+        "RunConfig",
+        "ScoreConfig",
+        "load_config",
+        "load_score_config",
+    ),
     "taskeff.coslow.workflow": ("score", "select"),
     "taskeff.distributed.driver": ("calibrate",),
+    "taskeff.distributed.ranking": ("rank",),
     "taskeff.errors": ("TaskeffError",),
     "taskeff.estimate.budget": ("Estimate", "predict"),
     "taskeff.estimate.calibration": ("Calibration",),

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from taskeff.cli import estimate, run, signal
+from taskeff.cli import estimate, rank, run, signal
 from taskeff.errors import TaskeffError
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verbs in (run.app, signal.app, estimate.app):
+for verbs in (run.app, signal.app, estimate.app, rank.app):
     app.add_typer(verbs)
 
 

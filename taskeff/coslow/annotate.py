@@ -76,12 +76,13 @@ def write_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
     writer = csv.writer(buffer)
     writer.writerow(CSV_FIELDS)
     for record in records:
-        writer.writerow([_neutral(record[field]) for field in CSV_FIELDS])
+        writer.writerow([neutral(record[field]) for field in CSV_FIELDS])
     # The mark lets a spreadsheet read it as UTF-8.
     return buffer.getvalue().encode("utf-8-sig")
 
 
-def _neutral(value: object) -> object:
+def neutral(value: object) -> object:
+    """A CSV cell that no spreadsheet runs as a formula."""
     # A text that begins with quotes already gets one more, so that reading can take one off.
     if isinstance(value, str) and value.lstrip("'").startswith(FORMULA_STARTS):
         return f"'{value}"

@@ -1,0 +1,236 @@
+"""How fast and how bounded confidence streams over many data sets.
+
+    python benchmarks/scoring.py speed --model .cache/smollm2-135m-instruct
+    python benchmarks/scoring.py memory --model .cache/smollm2-135m-instruct
+
+`speed`: rows per second of one engine (a) in a bare loop in this process, the model loaded once
+before the clock starts; (b) in a loop over the data sets that loads the model for each; (c) in the
+ranking's stream with one actor and (d) with two. Streams are timed from their first finished shard
+to their last, so that a start-up is in none but (b), where it is the point; it is printed apart.
+
+`memory`: a scorer of constant cost in place of the model; the driver's resident memory and the
+object store's use at their highest, over pools of growing size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from taskeff.config import CosLowConfig, ScoreConfig, parse_config
+from taskeff.coslow.candidates import Candidate
+from taskeff.coslow.engines import BuiltinEngine, EngineFactory, Scored
+from taskeff.coslow.shards import read_shards, score_shard
+from taskeff.distributed.session import ray_session
+from taskeff.distributed.streams import bounded, score_pools
+from taskeff.models import load_tokenizer
+from taskeff.store import Store
+from taskeff.tasks.manifest import load_manifest
+from taskeff.tasks.prompts import Prompter
+from taskeff.tasks.rows import Pool, source_stamp
+
+SETTINGS = CosLowConfig(max_new_tokens=4)
+DESCRIPTION = (
+    "You will be given some English words. Decide which of them names something that is alive. "
+    "Answer with exactly one of these two words: first, last."
+)
+WORDS = "cat stone river oak chair wolf cloud fern lamp trout brick rose spoon hawk glass moss"
+
+
+class Constant:
+    """A confidence from the tokens' sum."""
+
+    def __init__(self, config: ScoreConfig, settings: CosLowConfig):
+        pass
+
+    def score(self, prompts, *, stop_ids, max_new_tokens):
+        """See `taskeff.coslow.engines.ConfidenceEngine`."""
+        return [Scored((sum(ids) % 10007) / 10007) for ids in prompts]
+
+
+def make(folder: Path, model: str, datasets: int, rows: int, actors: int, shard: int) -> Any:
+    """(configuration, candidates) of so many made-up data sets of so many rows each."""
+    rng = random.Random(0)
+    words = WORDS.split()
+    entries = []
+    for number in range(datasets):
+        lines = (
+            json.dumps({"text": f"Words: {' '.join(rng.choices(words, k=6))} {i}"}) + "\n"
+            for i in range(rows)
+        )
+        (folder / f"d{number}.jsonl").write_text("".join(lines))
+        entries.append(
+            {
+                "name": f"d{number}",
+                "source": f"d{number}.jsonl",
+                "text_column": "text",
+                "description": DESCRIPTION,
+            }
+        )
+    (folder / "manifest.yaml").write_text(yaml.safe_dump(entries))
+    config = parse_config(
+        {
+            "manifest": str(folder / "manifest.yaml"),
+            "model": {"path": model, "name": "benchmark", "dtype": "float32"},
+            "family": "none",
+            "out": str(folder / f"out-{actors}"),
+            "scoring": {"actors": [actors, actors], "readers": 1, "shard_rows": shard},
+        },
+        "benchmark",
+        ScoreConfig,
+    )
+    candidates = [
+        Candidate(entry, Store(config.out).child(entry.name), tuple(source_stamp(entry.spec)), 0)
+        for entry in load_manifest(config.manifest).entries
+    ]
+    return config, candidates
+
+
+def streamed(
+    config: ScoreConfig, candidates: list[Candidate], factory: EngineFactory
+) -> tuple[float, float]:
+    """(rows per second between the first finished shard and the last, seconds to the first)."""
+    started = time.perf_counter()
+    first = last = 0.0
+    rows = 0
+    with bounded(config.scoring):
+        for shard in score_pools(candidates, config, SETTINGS, factory):
+            if shard["error"]:
+                raise SystemExit(shard["error"])
+            last = time.perf_counter()
+            if first:
+                rows += shard["rows"]
+            else:
+                first = last
+    return rows / (last - first), first - started
+
+
+def bare(config: ScoreConfig, candidates: list[Candidate], *, reload: bool) -> float:
+    """Rows per second of a loop in this process."""
+    tokenizer = load_tokenizer(config.model)
+    engine = BuiltinEngine(config, SETTINGS)
+    rows, started = 0, time.perf_counter()
+    for candidate in candidates:
+        if reload:
+            engine = BuiltinEngine(config, SETTINGS)
+        spec = candidate.entry.spec
+        prompter = Prompter(tokenizer, spec.description)
+        for shard in read_shards(
+            Pool(spec, 0),
+            prompter,
+            rows_per_shard=config.scoring.shard_rows,
+            max_new_tokens=SETTINGS.max_new_tokens,
+        ):
+            rows += len(score_shard(engine, shard))
+    return rows / (time.perf_counter() - started)
+
+
+def speed(options: argparse.Namespace) -> None:
+    """Print the four rates and their ratios."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+
+        def made(actors: int) -> Any:
+            sizes = options.datasets, options.rows
+            return make(folder, options.model, *sizes, actors, options.shard)
+
+        print(f"{options.datasets} data sets of {options.rows} rows, shards of {options.shard}")
+        rates: dict[str, list[float]] = {"bare": [], "reload": [], "one": [], "two": []}
+        for round_ in range(options.rounds):
+            config, candidates = made(1)
+            rates["bare"].append(bare(config, candidates, reload=False))
+            rates["reload"].append(bare(config, candidates, reload=True))
+            for name, actors in (("one", 1), ("two", 2)):
+                config, candidates = made(actors)
+                config = config.model_copy(update={"out": f"{config.out}-{round_}"})
+                candidates = [
+                    Candidate(c.entry, Store(config.out).child(c.name), c.stamp, 0)
+                    for c in candidates
+                ]
+                with ray_session():
+                    rate, start = streamed(config, candidates, BuiltinEngine)
+                rates[name].append(rate)
+                print(f"  round {round_}, {actors} actor(s): first shard after {start:.1f} s")
+        best = {name: max(found) for name, found in rates.items()}
+        print("| variant | rows/s, best | all rounds | x bare loop | x one actor |")
+        print("|---|---|---|---|---|")
+        for name, found in rates.items():
+            print(
+                f"| {name} | {best[name]:.1f} | {', '.join(f'{r:.1f}' for r in found)} "
+                f"| {best[name] / best['bare']:.2f} | {best[name] / best['one']:.2f} |"
+            )
+
+
+class Watch(threading.Thread):
+    """The most memory this process and the object store held, looked at four times a second."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.rss = self.store = 0
+        self._end = threading.Event()
+
+    def run(self) -> None:
+        """Look until told to end."""
+        import ray
+        from ray._private.internal_api import get_memory_info_reply, get_state_from_address
+
+        state = get_state_from_address(ray.get_runtime_context().gcs_address)
+        me = psutil.Process()
+        while not self._end.wait(0.25):
+            self.rss = max(self.rss, me.memory_info().rss)
+            used = get_memory_info_reply(state).store_stats.object_store_bytes_used
+            self.store = max(self.store, used)
+
+    def end(self) -> None:
+        """Stop looking."""
+        self._end.set()
+        self.join()
+
+
+def memory(options: argparse.Namespace) -> None:
+    """Print the highest memory for each pool size."""
+    print("| rows | driver MB before | driver MB, highest | object store MB, highest | rows/s |")
+    print("|---|---|---|---|---|")
+    with ray_session():
+        # Imports and Ray's own buffers are paid by a first stream that is not shown.
+        for rows in [1000, *options.sizes]:
+            with tempfile.TemporaryDirectory() as scratch:
+                config, candidates = make(Path(scratch), options.model, 1, rows, 1, options.shard)
+                before = psutil.Process().memory_info().rss
+                watch = Watch()
+                watch.start()
+                rate, _ = streamed(config, candidates, Constant)
+                watch.end()
+                if rows in options.sizes:
+                    print(
+                        f"| {rows} | {before / 1e6:.0f} | {watch.rss / 1e6:.0f} "
+                        f"| {watch.store / 1e6:.1f} | {rate:.0f} |",
+                        flush=True,
+                    )
+
+
+def main() -> None:
+    """Run one of the two."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["speed", "memory"])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--datasets", type=int, default=6)
+    parser.add_argument("--rows", type=int, default=256, help="rows of each data set, for speed")
+    parser.add_argument("--shard", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 50_000, 200_000])
+    options = parser.parse_args()
+    (speed if options.what == "speed" else memory)(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Verb of the ranking: which of many data sets need the fewest labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from taskeff.cli.options import Dtype
+
+app = typer.Typer()
+
+
+@app.command()
+def rank(
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.sub=value overrides.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="A YAML file.")] = None,
+    manifest: Annotated[str | None, typer.Option(help="The data sets: see docs/rank.md.")] = None,
+    model: Annotated[str | None, typer.Option(help="A Hugging Face id or folder.")] = None,
+    family: Annotated[str | None, typer.Option(help="A calibration's folder or name.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder or URI of the ranking.")] = None,
+    strict: Annotated[bool, typer.Option(help="Stop at a bad entry of the manifest.")] = False,
+    dtype: Dtype = "float32",
+) -> None:
+    """Rank many data sets by the labels they will need.
+
+    With -c FILE the options may stand in the file; without it --manifest, --model, --family and
+    --out are needed.
+    """
+    from taskeff.config import ScoreConfig, load_score_config, parse_config
+    from taskeff.distributed.ranking import rank as run
+    from taskeff.errors import ConfigError
+
+    given = {"manifest": manifest, "family": family, "out": out}
+    dotted = [f"{key}={value}" for key, value in given.items() if value is not None]
+    if config is not None:
+        if model is not None:
+            dotted.append(f"model.path={model}")
+        if strict:
+            dotted.append("strict=true")
+        run(load_score_config(config, [*dotted, *(overrides or [])]))
+        return
+    from taskeff.models import model_config
+
+    missing = [f"--{key}" for key, value in (*given.items(), ("model", model)) if value is None]
+    if missing:
+        raise ConfigError(f"give {', '.join(missing)}, or a configuration with -c")
+    values = {**given, "model": model_config(str(model), dtype).model_dump(), "strict": strict}
+    run(parse_config(_overridden(values, overrides or []), "the options", ScoreConfig))
+
+
+def _overridden(values: dict[str, object], overrides: list[str]) -> object:
+    from omegaconf import OmegaConf
+
+    merged = OmegaConf.merge(OmegaConf.create(values), OmegaConf.from_dotlist(overrides))
+    return OmegaConf.to_container(merged, resolve=True)

@@ -1,0 +1,257 @@
+"""The three Ray Data streams of a ranking (confidence, selection, gradients), and its estimates.
+
+All data sets go through one stream, so actors load the model once and take the next shard whatever
+data set it is of. Rows on their way are bounded by the context's queue; the driver sees summaries.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from typing import Any
+
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, ExecutionResources, TaskPoolStrategy
+
+from taskeff.config import CosLowConfig, ModelConfig, ScoreConfig, ScoringConfig
+from taskeff.coslow.candidates import Candidate, choose, measure
+from taskeff.coslow.engines import EngineFactory, held_model
+from taskeff.coslow.shards import Shard, publish_shard, read_shards
+from taskeff.errors import TaskeffError
+from taskeff.estimate.calibration import Calibration
+from taskeff.estimate.ranking import estimate_rows
+from taskeff.tasks.prompts import Prompter
+from taskeff.tasks.rows import Pool
+
+ESTIMATES_PER_TASK = 32
+EMPTY: dict[str, Any] = {
+    "part": "",
+    "last": False,
+    "duplicates": 0,
+    "rows": 0,
+    "unscored": 0,
+    "problems": [],
+}
+"""What a shard that is not published has to tell."""
+
+
+@contextmanager
+def bounded(scoring: ScoringConfig) -> Iterator[None]:
+    """Ray Data's settings of this run; put back as they were."""
+    log = logging.getLogger("ray.data")
+    level = log.level
+    log.setLevel(logging.ERROR)  # its plans and progress would drown ours
+    context = ray.data.DataContext.get_current()
+    ours = context.copy()
+    ours.enable_progress_bars = False
+    # A block is one shard: a large pool then spreads over the actors, and waits in small pieces.
+    ours.target_max_block_size = 1
+    ours.execution_options.resource_limits = ExecutionResources.for_limits(
+        object_store_memory=scoring.queue_mb * 1e6
+    )
+    try:
+        with ray.data.DataContext.current(ours):
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def score_pools(
+    candidates: Sequence[Candidate],
+    config: ScoreConfig,
+    settings: CosLowConfig,
+    factory: EngineFactory,
+) -> Iterator[dict[str, Any]]:
+    """`publish_shard`'s answer for every shard of the candidates, as they come.
+
+    A data set whose source cannot be read gives one record with `error`, a shard that cannot be
+    scored likewise; the others go on.
+    """
+    scoring = config.scoring
+    known = ray.put({one.name: one for one in candidates})
+    read = partial(_read, model=config.model, settings=settings, rows=scoring.shard_rows)
+    stream = _items(candidates).flat_map(
+        _Known(read, known),  # type: ignore[arg-type]
+        compute=TaskPoolStrategy(size=scoring.readers),
+        num_cpus=scoring.cpus_per_reader,
+    )
+    if scoring.engine == "vllm":
+        from taskeff.distributed.vllm import scored
+
+        stream = scored(stream, config, settings, known)
+    else:
+        stream = stream.map(
+            ConfidenceScorer,  # type: ignore[arg-type]
+            fn_constructor_args=(config, settings, factory, known),
+            **_actors(scoring),
+        )
+    yield from _records(stream)
+
+
+def choose_examples(
+    candidates: Sequence[Candidate], config: ScoreConfig, settings: CosLowConfig
+) -> Iterator[dict[str, Any]]:
+    """`choose` for every candidate, by tasks without a model."""
+    known = ray.put({one.name: one for one in candidates})
+    stream = _items(candidates).map(
+        _Known(partial(choose, settings=settings), known),  # type: ignore[arg-type]
+        compute=TaskPoolStrategy(size=config.scoring.readers),
+        num_cpus=config.scoring.cpus_per_reader,
+    )
+    yield from _records(stream)
+
+
+def measure_gradients(
+    candidates: Sequence[Candidate], config: ScoreConfig, settings: CosLowConfig
+) -> Iterator[dict[str, Any]]:
+    """dataset, error for every candidate, its CoS-Low published unless there is an error."""
+    known = ray.put({one.name: one for one in candidates})
+    stream = _items(candidates).map(
+        GradientScorer,  # type: ignore[arg-type]
+        fn_constructor_args=(config, settings, known),
+        **_actors(config.scoring),
+    )
+    yield from _records(stream)
+
+
+def estimate(
+    records: Sequence[Mapping[str, Any]],
+    calibration: Calibration,
+    *,
+    targets: Sequence[float],
+    fingerprint: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """`estimate_rows` over the cluster's CPUs: one estimate takes a tenth of a second."""
+    if len(records) <= ESTIMATES_PER_TASK:
+        return estimate_rows(records, calibration, targets=targets, fingerprint=fingerprint)
+    task = ray.remote(estimate_rows)
+    shared = ray.put(calibration)
+    pending = [
+        task.remote(
+            records[start : start + ESTIMATES_PER_TASK],
+            shared,
+            targets=targets,
+            fingerprint=fingerprint,
+        )
+        for start in range(0, len(records), ESTIMATES_PER_TASK)
+    ]
+    return [row for rows in ray.get(pending) for row in rows]
+
+
+class _Known:
+    """Calls a function with the candidate that a row names, fetched once per process."""
+
+    def __init__(self, call: Callable[[Candidate], Any], known: ray.ObjectRef):
+        self._call, self._known = call, known
+
+    def __call__(self, row: dict[str, Any]) -> Any:
+        return self._call(_fetched(self._known)[row["dataset"]])
+
+
+@lru_cache(maxsize=2)
+def _fetched(known: ray.ObjectRef) -> dict[str, Candidate]:
+    return ray.get(known)
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(model: ModelConfig) -> Any:
+    from taskeff.models import load_tokenizer
+
+    return load_tokenizer(model)
+
+
+def _read(
+    candidate: Candidate, model: ModelConfig, settings: CosLowConfig, rows: int
+) -> Iterator[dict[str, Any]]:
+    """The candidate's shards as rows of a stream."""
+    spec = candidate.entry.spec
+    try:
+        shards = read_shards(
+            Pool(spec, candidate.seed, settings.pool_cap),
+            Prompter(_tokenizer(model), spec.description),
+            rows_per_shard=rows,
+            max_new_tokens=min(settings.max_new_tokens, spec.max_new_tokens),
+        )
+        for shard in shards:
+            yield {**shard.to_record(), "error": ""}
+    except TaskeffError as error:
+        yield {**Shard.nothing(candidate.name).to_record(), "error": str(error)}
+
+
+class ConfidenceScorer:
+    """An actor that holds an engine and scores one shard per call."""
+
+    def __init__(
+        self,
+        config: ScoreConfig,
+        settings: CosLowConfig,
+        factory: EngineFactory,
+        known: ray.ObjectRef,
+    ):
+        self.engine = factory(config, settings)
+        self.known = _held(known)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        shard = Shard.from_record(row)
+        found = {**EMPTY, "dataset": shard.dataset, "number": shard.number, "error": row["error"]}
+        if row["error"]:
+            return found
+        try:
+            return found | publish_shard(self.engine, shard, self.known[shard.dataset].folder)
+        except (TaskeffError, RuntimeError) as error:
+            # Not a row's fault (memory, storage): nothing is published, the next run tries again.
+            return {**found, "error": _first_line(error)}
+
+
+class GradientScorer:
+    """An actor that holds the model and measures one labelled data set per call."""
+
+    def __init__(self, config: ScoreConfig, settings: CosLowConfig, known: ray.ObjectRef):
+        self.settings = settings
+        self.known = _held(known)
+        self.tokenizer = _tokenizer(config.model)
+        self.model = held_model(config)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        candidate = self.known[row["dataset"]]
+        try:
+            measure(candidate, self.model, self.tokenizer, self.settings)
+        except (TaskeffError, RuntimeError) as error:
+            return {"dataset": candidate.name, "error": _first_line(error)}
+        return {"dataset": candidate.name, "error": ""}
+
+
+def _held(known: Any) -> dict[str, Candidate]:
+    # Ray Data may resolve a reference among constructor arguments before the actor sees it.
+    return ray.get(known) if isinstance(known, ray.ObjectRef) else known
+
+
+def _items(candidates: Sequence[Candidate]) -> ray.data.Dataset:
+    rows = [{"dataset": one.name} for one in candidates]
+    return ray.data.from_items(rows, override_num_blocks=len(rows))
+
+
+def _records(stream: ray.data.Dataset) -> Iterator[dict[str, Any]]:
+    for row in stream.iter_rows():
+        yield {key: _plain(value) for key, value in row.items()}
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _actors(scoring: ScoringConfig) -> Mapping[str, Any]:
+    fewest, most = scoring.actors
+    return {
+        "compute": ActorPoolStrategy(min_size=fewest, max_size=most),
+        "num_cpus": scoring.cpus_per_actor,
+        "num_gpus": scoring.gpus_per_actor or None,
+    }
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0].strip() if lines else type(error).__name__

@@ -1,0 +1,121 @@
+"""A ranking as Parquet, CSV and one self-contained page that sorts, filters and shows curves."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import pyarrow as pa
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from taskeff.coslow.annotate import neutral
+from taskeff.estimate.calibration import Calibration
+from taskeff.estimate.ranking import columns, share
+from taskeff.report.words import UNKNOWN, number
+from taskeff.store import Store
+
+TEXT = ("name", "status", "reason")
+COUNTS = ("rank", "rows", "unscored", "duplicates")
+
+
+def write_ranking(
+    store: Store,
+    rows: Sequence[Mapping[str, Any]],
+    calibration: Calibration,
+    targets: Sequence[float],
+) -> str:
+    """Write ranking.parquet, ranking.csv and ranking.html; returns the page's path.
+
+    Args:
+        rows: of `taskeff.estimate.ranking.rank_rows`.
+    """
+    store.write_table(as_table(rows, targets), "ranking.parquet")
+    store.write_bytes(as_csv(rows, targets), "ranking.csv")
+    store.write_bytes(render(rows, calibration, targets).encode(), "ranking.html")
+    return store.path("ranking.html")
+
+
+def as_table(rows: Sequence[Mapping[str, Any]], targets: Sequence[float]) -> pa.Table:
+    """The rows with typed columns, whatever is missing."""
+    return pa.table(
+        {name: pa.array([row[name] for row in rows], _type(name)) for name in columns(targets)}
+    )
+
+
+def _type(name: str) -> pa.DataType:
+    if name == "warnings":
+        return pa.list_(pa.string())
+    if name in TEXT:
+        return pa.string()
+    if name in COUNTS:
+        return pa.int64()
+    return pa.bool_() if name.startswith("reachable") else pa.float64()
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]], targets: Sequence[float]) -> bytes:
+    """The rows as CSV; cells a spreadsheet would run as formulas get a leading quote."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer)
+    names = columns(targets)
+    writer.writerow(names)
+    for row in rows:
+        cells = {**row, "warnings": "; ".join(row["warnings"])}
+        writer.writerow([neutral(cells[name]) for name in names])
+    # The mark lets a spreadsheet read it as UTF-8.
+    return buffer.getvalue().encode("utf-8-sig")
+
+
+def render(
+    rows: Sequence[Mapping[str, Any]], calibration: Calibration, targets: Sequence[float]
+) -> str:
+    """The page as text; the same rows give the same bytes."""
+    css, script = _asset("page.css") + _asset("ranking.css"), _asset("ranking.js")
+    environment = Environment(
+        loader=PackageLoader("taskeff.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "labels": _labels, "money": _money}
+    statuses = sorted({row["status"] for row in rows})
+    return environment.get_template("ranking.html.j2").render(
+        rows=rows,
+        calibration=calibration,
+        targets=[(target, share(target)) for target in targets],
+        statuses=statuses,
+        counts={status: sum(row["status"] == status for row in rows) for status in statuses},
+        priced=any(row[f"cost_{share(t)}"] is not None for row in rows for t in targets),
+        curves={
+            "cap": calibration.cap,
+            "targets": list(targets),
+            "curves": {index: row["curve"] for index, row in enumerate(rows) if row["curve"]},
+        },
+        unknown=UNKNOWN,
+        css=Markup(css),
+        script=Markup(script),
+        css_digest=_digest(css),
+        script_digest=_digest(script),
+    )
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _labels(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:,.0f}"
+
+
+def _money(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:,.2f}"
+
+
+def _asset(name: str) -> str:
+    return resources.files("taskeff.report").joinpath(name).read_text(encoding="utf-8")

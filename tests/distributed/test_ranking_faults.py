@@ -1,0 +1,121 @@
+"""What is killed in the middle of a ranking costs nothing but time."""
+
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import ray
+import yaml
+from ray.cluster_utils import Cluster
+from rich.console import Console
+
+from taskeff.distributed.ranking import rank
+from tests.distributed import candidates as made
+from tests.distributed import engines
+from tests.distributed.test_ranking import QUIET, scores
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(240)]
+NAMES = ("kinds", "feelings", "long")
+ROWS = {"kinds": 60, "feelings": 60, "long": 150}
+
+
+@pytest.fixture(scope="module")
+def inputs(tiny_model, tmp_path_factory):
+    """(manifest, family) of three labelled data sets in eighteen shards."""
+    folder = tmp_path_factory.mktemp("inputs")
+    entries = []
+    for seed, (name, n) in enumerate(ROWS.items()):
+        labels = made.LABELS["feelings" if name == "feelings" else "kinds"]
+        made.write_lines(folder / f"{name}.jsonl", made.word_rows(labels, seed, n))
+        entries.append(made.entry(name, labels))
+    return made.write_manifest(folder, entries), made.family(tiny_model, folder)
+
+
+def configured(tiny_model, inputs, folder: Path, **scoring):
+    manifest, family = inputs
+    scoring = {"shard_rows": 16, "actors": [2, 2], "readers": 1, **scoring}
+    return made.score_config(tiny_model, manifest, folder / "out", family, scoring=scoring)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_model, inputs, tmp_path_factory):
+    """The folder of a ranking that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    rank(configured(tiny_model, inputs, folder), console=QUIET)
+    return folder
+
+
+def assert_equal(folder: Path, undisturbed: Path) -> None:
+    """Every row is scored exactly once, and every number is the undisturbed run's."""
+    for name in NAMES:
+        found = scores(folder, name)
+        assert sorted(found) == list(range(ROWS[name]))
+        assert found == scores(undisturbed, name)
+    ours, theirs = (pq.read_table(f / "out" / "ranking.parquet") for f in (folder, undisturbed))
+    assert ours.equals(theirs)
+    assert ours["status"].to_pylist() == ["ranked"] * 3
+
+
+def test_an_actor_killed_mid_stream_is_replaced(tiny_model, inputs, undisturbed, tmp_path):
+    engines.Gate(tmp_path / "gate").build()
+    config = configured(tiny_model, inputs, tmp_path)
+    rank(config, engine=engines.DiesOnce, console=QUIET)
+    assert (tmp_path / "gate" / "killed").exists()
+    assert_equal(tmp_path, undisturbed)
+
+
+def test_a_node_that_is_removed_is_done_without(
+    tiny_model, inputs, undisturbed, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    gate = engines.Gate(tmp_path / "gate").build()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    doomed = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    (gate.folder / "doomed").write_text(doomed.node_id)
+
+    def remove() -> None:
+        gate.wait_until_reached()
+        cluster.remove_node(doomed, allow_graceful=False)
+
+    remover = threading.Thread(target=remove, daemon=True)
+    remover.start()
+    try:
+        ray.init(address=cluster.address, log_to_driver=False)
+        # One actor fits on the doomed node, one beside the readers on the other.
+        config = configured(tiny_model, inputs, tmp_path, cpus_per_actor=1)
+        rank(config, engine=engines.StandsOnDoomedNode, console=QUIET)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    remover.join(timeout=30)
+    assert not remover.is_alive(), "no actor ran on the node that was to be removed"
+    assert_equal(tmp_path, undisturbed)
+
+
+def test_a_killed_driver_goes_on_where_it_was(tiny_model, inputs, undisturbed, tmp_path):
+    gate = engines.Gate(tmp_path / "gate").build()
+    config = configured(tiny_model, inputs, tmp_path)
+    path = tmp_path / "score.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    script = [sys.executable, "-m", "tests.distributed.engines", str(path), "StandsAtThird"]
+    driver = subprocess.Popen(script, stdout=subprocess.DEVNULL)
+    gate.wait_until_reached()
+    below = psutil.Process(driver.pid).children(recursive=True)
+    driver.kill()
+    driver.wait()
+    for process in below:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(below, timeout=30)
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("part-*.parquet")}
+    assert 2 <= len(kept) < 18
+    lines = Console(record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    rank(config, console=lines)
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    assert_equal(tmp_path, undisturbed)
