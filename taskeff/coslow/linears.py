@@ -120,6 +120,12 @@ def find_targets(model: nn.Module, names: Collection[str] | None = None) -> list
     return found
 
 
+def target_names(model: nn.Module, names: Collection[str] | None = None) -> list[str]:
+    """Last parts of the names of the linears that are recorded, sorted: what fingerprints state."""
+    blocks = find_targets(model, names)
+    return sorted({_last(t.name) for block in blocks for t in block if t.recorded})
+
+
 def prunable(model: PreTrainedModel, last: Sequence[Target], layout: Ragged) -> frozenset[str]:
     """The last block's linears that no key or value depends on: needed on answer rows only.
 

@@ -6,7 +6,7 @@ Shapes: T rows, U unique rows, D hidden, L answer tokens, V vocabulary, n exampl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ class Work:
     """What every schedule is given.
 
     targets: the linears of each decoder block. pruned: names of the last block's linears that
-    run on answer rows only. scale: multiplies the losses (fp16).
+    run on answer rows only. scale: multiplies the losses (fp16). flash: see `ragged_attention`.
     """
 
     model: PreTrainedModel
@@ -35,12 +35,19 @@ class Work:
     projection: LoRA | None
     gram: ProjectedGram | FullGram
     scale: float = 1.0
+    flash: bool = False
 
     def matrices(self, targets: Sequence[Target]) -> Mapping[str, Tensor] | None:
         """A of each recorded linear, None where there is no projection."""
         if self.projection is None:
             return None
         return {t.name: self.projection.matrix(t) for t in targets if t.recorded}
+
+    def attention(
+        self, layout: Ragged, last: frozenset[nn.Module] = frozenset()
+    ) -> AbstractContextManager[None]:
+        """The model attends per example of `layout`."""
+        return ragged_attention(self.model, layout, last=last, flash=self.flash)
 
     def last_attention(self) -> frozenset[nn.Module]:
         """The last block's modules, whose attention is needed on answer rows only."""
@@ -65,7 +72,7 @@ def backward_whole(work: Work) -> Iterator[Tensor]:
     for layout in work.layouts:
         record = work.gram.recorder(layout)
         with ExitStack() as stack, torch.enable_grad():
-            stack.enter_context(ragged_attention(work.model, layout, last=last))
+            stack.enter_context(work.attention(layout, last))
             stack.enter_context(ragged_linears(targets, layout, work.pruned, matrices, record))
             losses = example_losses(_logits(work.model, layout), layout)
             (losses.sum() * work.scale).backward()
@@ -91,7 +98,7 @@ def backward_by_layer(work: Work) -> Iterator[Tensor]:
             entry = saved[at].pop()
             hidden = layout.spread(entry.hidden)[None].requires_grad_(index > 0)
             with ExitStack() as stack, torch.enable_grad():
-                stack.enter_context(ragged_attention(work.model, layout, last=last))
+                stack.enter_context(work.attention(layout, last))
                 stack.enter_context(
                     ragged_linears(work.targets[index], layout, work.pruned, matrices, record)
                 )
@@ -136,7 +143,7 @@ def _block_inputs(work: Work, blocks: Sequence[nn.Module], layout: Ragged) -> li
         for block in blocks:
             handle = block.register_forward_pre_hook(keep, with_kwargs=True)
             stack.callback(handle.remove)
-        stack.enter_context(ragged_attention(work.model, layout))
+        stack.enter_context(work.attention(layout))
         stack.enter_context(ragged_linears(targets, layout, (), None, None))
         stack.enter_context(_replaced([blocks[-1]], skip))
         _logits(work.model, layout, rows=layout.loss_rows[:1])

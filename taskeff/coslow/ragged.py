@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
@@ -52,17 +54,10 @@ class Ragged:
             yield start, start + length
             start += length
 
-    def alike(self) -> Iterator[tuple[int, int, int, int]]:
-        """Runs of examples of one shape: (first row, number of examples, length, answers)."""
-        start = at = 0
-        while at < len(self.lengths):
-            shape = self.lengths[at], self.answers[at]
-            end = at
-            while end < len(self.lengths) and (self.lengths[end], self.answers[end]) == shape:
-                end += 1
-            yield start, end - at, *shape
-            start += (end - at) * shape[0]
-            at = end
+    def alike(self) -> Iterator[tuple[int, int, int]]:
+        """Runs of examples of one shape: (number of examples, length, answers)."""
+        for shape, run in groupby(zip(self.lengths, self.answers, strict=True)):
+            yield len(list(run)), *shape
 
     def compact(self, rows: Tensor) -> Tensor:
         """(T, ...) -> (U, ...): one copy of what is shared."""
@@ -125,6 +120,7 @@ class _Active:
     layout: Ragged
     last: frozenset[nn.Module]  # modules whose queries are needed on answer rows only
     watch: Callable[[nn.Module, Tensor, Tensor], None] | None
+    flash: bool
 
 
 _ACTIVE: ContextVar[_Active | None] = ContextVar("taskeff_ragged", default=None)
@@ -140,16 +136,21 @@ def ragged_attention(
     *,
     last: frozenset[nn.Module] = frozenset(),
     watch: Callable[[nn.Module, Tensor, Tensor], None] | None = None,
+    flash: bool = False,
 ) -> Iterator[None]:
     """Let `model` attend per example of `layout` instead of along its whole row.
 
     Args:
         last: attention modules whose output is used on answer rows only.
         watch: called with (attention module, key, value) of every layer.
+        flash: use flash-attn's variable-length kernel, one call for all examples.
 
     Raises:
-        ModelError: the architecture does not go through transformers' attention interface.
+        ModelError: the architecture does not go through transformers' attention interface, or
+            `flash` without the package or on a model that it does not take.
     """
+    if flash and (reason := flash_is_missing(model)):
+        raise ModelError(f"flash attention cannot run: {reason}; use sdpa")
     if not getattr(model, "_supports_attention_backend", False):
         raise ModelError(
             f"{type(model).__name__} has an attention of its own that examples cannot share a row "
@@ -160,7 +161,7 @@ def ragged_attention(
         id(m.config): m.config for m in model.modules() if hasattr(m, "config")
     }
     before = {key: config._attn_implementation for key, config in configs.items()}
-    token = _ACTIVE.set(_Active(layout, last, watch))
+    token = _ACTIVE.set(_Active(layout, last, watch, flash))
     try:
         for config in configs.values():
             config._attn_implementation_internal = _NAME
@@ -195,14 +196,19 @@ def _attention(
         )
     if active.watch is not None:
         active.watch(module, key, value)
+    if active.flash:
+        last = module in active.last
+        return _flash(
+            active.layout, last, query, key, value, scaling, sliding_window, softcap
+        ), None
     groups = query.shape[1] // key.shape[1]
+    alike = list(active.layout.alike())
+    # Split, not sliced: a slice's backward pass would fill the whole row once per example.
+    sizes = [count * length for count, length, _ in alike]
+    parts = zip(*(states[0].split(sizes, dim=1) for states in (query, key, value)), strict=True)
     out = []
-    for start, count, length, answers in active.layout.alike():
-        rows = slice(start, start + count * length)
-        q, k, v = (
-            states[0, :, rows].unflatten(1, (count, length)).transpose(0, 1)
-            for states in (query, key, value)
-        )
+    for (count, length, answers), part in zip(alike, parts, strict=True):
+        q, k, v = (states.unflatten(1, (count, length)).transpose(0, 1) for states in part)
         k, v = (x.repeat_interleave(groups, dim=1) if groups > 1 else x for x in (k, v))
         kept = answers if module in active.last else length
         mask = _mask(kept, length, sliding_window, query.device)
@@ -238,6 +244,52 @@ def _attend(
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return scores.float().softmax(-1).to(q.dtype) @ v
+
+
+def flash_is_missing(model: PreTrainedModel) -> str | None:
+    """Why flash-attn cannot run `model`; None where it can."""
+    if find_spec("flash_attn") is None:
+        return "the package flash-attn is not installed"
+    if model.device.type != "cuda" or model.dtype not in (torch.float16, torch.bfloat16):
+        return f"it takes float16 or bfloat16 on a GPU, not {model.dtype} on {model.device.type}"
+    return None
+
+
+def _flash(
+    layout: Ragged,
+    last: bool,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float | None,
+    window: int | None,
+    cap: float | None,
+) -> Tensor:
+    """(1, H, T, d) -> (1, T, H, d) by one call; its causal mask is aligned at the ends."""
+    from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]
+
+    q, k, v = (states[0].transpose(0, 1).contiguous() for states in (query, key, value))
+    counts = layout.answers if last else layout.lengths
+    attended = flash_attn_varlen_func(
+        q[layout.loss_rows] if last else q,
+        k,
+        v,
+        cu_seqlens_q=_starts(counts, q.device),
+        cu_seqlens_k=_starts(layout.lengths, q.device),
+        max_seqlen_q=max(counts),
+        max_seqlen_k=max(layout.lengths),
+        softmax_scale=scaling,
+        causal=True,
+        window_size=(-1, -1) if window is None else (window - 1, 0),
+        softcap=cap or 0.0,
+    )
+    if last:
+        attended = q.new_zeros(q.shape).index_copy(0, layout.loss_rows, attended)
+    return attended[None]
+
+
+def _starts(counts: Sequence[int], device: torch.device) -> Tensor:
+    return torch.tensor([0, *accumulate(counts)], dtype=torch.int32, device=device)
 
 
 AttentionInterface.register(_NAME, _attention)
