@@ -30,7 +30,8 @@ from taskeff.tasks.prompts import TokenizedExample
 __all__ = ["Gram", "LoRA", "gradient_gram"]
 
 Schedule = Literal["auto", "stored", "stored-half", "layer-major"]
-MAX_TOKENS = 2048
+# Enough for full speed: more leaves a CPU's caches, less leaves a GPU idle.
+MAX_TOKENS = {"cpu": 1024, "cuda": 2048}
 FP16_LOSS_SCALE = 1024.0  # keeps small output gradients above fp16's underflow; divided out again
 
 
@@ -42,7 +43,7 @@ def gradient_gram(
     targets: Sequence[str] | None = None,
     schedule: Schedule = "auto",
     memory: int | None = None,
-    max_tokens: int = MAX_TOKENS,
+    max_tokens: int | None = None,
     share_prefix: bool = True,
     prune: bool = True,
     attention: Literal["sdpa", "flash"] = "sdpa",
@@ -57,7 +58,7 @@ def gradient_gram(
             those of one block at a time and computes the forward pass twice; `auto` takes the
             first that fits `memory`.
         memory: bytes gradients and activations may take; None: what is free on the device.
-        max_tokens: tokens that go through the model at once.
+        max_tokens: tokens that go through the model at once; default by device.
         share_prefix, prune: False computes prefix rows per example, the last block on all rows.
         attention: `flash` takes flash-attn's variable-length kernel (half precision, CUDA).
 
@@ -74,7 +75,8 @@ def gradient_gram(
         raise ConfigError(f"attention {attention!r}: use sdpa or flash")
     given = _check(model, examples)
     blocks = find_targets(model, targets)
-    layouts = _micro_batches(model, given, max_tokens, share_prefix)
+    most = max_tokens or MAX_TOKENS.get(model.device.type, MAX_TOKENS["cuda"])
+    layouts = _micro_batches(model, given, most, share_prefix)
     chosen = _choose(schedule, model, blocks, projection, layouts, memory)
     gram: ProjectedGram | FullGram = FullGram(len(given))
     if projection is not None:
@@ -148,7 +150,13 @@ def _micro_batches(
             used = 0
         batches[-1].append(i)
         used += sizes[i]
-    return [lay_out(examples, members, n_prefix, device) for members in batches]
+    keeps = n_prefix if len(batches) > 1 else 0
+    first = lay_out(examples, batches[0], n_prefix, device, keeps=keeps)
+    cached = n_prefix > 0
+    return [
+        first,
+        *(lay_out(examples, rest, n_prefix, device, cached=cached) for rest in batches[1:]),
+    ]
 
 
 def _choose(

@@ -2,9 +2,11 @@
 
 No padding and no quadratic mask: attention runs per example (equal lengths together), everything
 else is row-wise. Rows of a shared prefix appear once per example, so that every example keeps its
-own backward pass, while `unique` names the rows whose forward matmuls are computed at all.
+own backward pass, while `unique` names the rows whose forward matmuls are computed at all: the
+first micro-batch computes the prefix, the others take it from there.
 
-Shapes: T rows (tokens of all examples), U unique rows, L answer tokens, H heads, d head width.
+Shapes: T rows (tokens of all examples), P prefix rows, U unique rows, L answer tokens, H heads,
+d head width.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ class Ragged:
     input_ids, position_ids: (1, T) int64. members: the examples' numbers in the whole set.
     lengths, answers: tokens and answer tokens of each; an example's last `answers` rows are those
     that predict its answer. unique: (U,) int64 rows to compute, expand: (T,) int64 from every row
-    to its place in `unique`; None where no rows are shared. loss_rows, targets, owner: (L,) int64.
+    to its place among those, the P of the prefix before them if they are cached; None where no
+    rows are shared. loss_rows, targets, owner: (L,) int64. keeps: P where later micro-batches want
+    the prefix's rows; cached: whether an earlier one has computed them.
     """
 
     input_ids: Tensor
@@ -46,6 +50,8 @@ class Ragged:
     loss_rows: Tensor
     targets: Tensor
     owner: Tensor
+    keeps: int = 0
+    cached: bool = False
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """First and past-the-last row of each example."""
@@ -63,8 +69,12 @@ class Ragged:
         """(T, ...) -> (U, ...): one copy of what is shared."""
         return rows if self.unique is None else rows[self.unique]
 
+    def whole(self, rows: Tensor, prefix: Tensor | None) -> Tensor:
+        """(U, ...) -> with the (P, ...) rows before them that an earlier micro-batch computed."""
+        return torch.cat([prefix, rows]) if self.cached and prefix is not None else rows
+
     def spread(self, rows: Tensor) -> Tensor:
-        """(U, ...) -> (T, ...)."""
+        """What `whole` returns -> (T, ...)."""
         return rows if self.expand is None else rows.index_select(0, self.expand)
 
 
@@ -73,6 +83,9 @@ def lay_out(
     members: Sequence[int],
     n_prefix: int,
     device: torch.device,
+    *,
+    keeps: int = 0,
+    cached: bool = False,
 ) -> Ragged:
     """The examples numbered `members` as one row; the first `n_prefix` tokens are common to all."""
     ids: list[int] = []
@@ -84,9 +97,10 @@ def lay_out(
     for place, member in enumerate(members):
         example = examples[member]
         tokens = example.prompt_ids + example.answer_ids[:-1]
-        shared = n_prefix if place else 0
+        shared = n_prefix if place or cached else 0
         expand += range(shared)
-        expand += range(len(unique), len(unique) + len(tokens) - shared)
+        before = len(unique) + (n_prefix if cached else 0)
+        expand += range(before, before + len(tokens) - shared)
         unique += range(len(ids) + shared, len(ids) + len(tokens))
         first = len(ids) + len(example.prompt_ids) - 1
         loss_rows += range(first, first + len(example.answer_ids))
@@ -112,6 +126,8 @@ def lay_out(
         loss_rows=tensor(loss_rows),
         targets=tensor(targets),
         owner=tensor([place for place, count in enumerate(answers) for _ in range(count)]),
+        keeps=keeps,
+        cached=cached,
     )
 
 
@@ -203,9 +219,10 @@ def _attention(
         ), None
     groups = query.shape[1] // key.shape[1]
     alike = list(active.layout.alike())
-    # Split, not sliced: a slice's backward pass would fill the whole row once per example.
+    # Squeezed and split, not indexed: an index's backward pass fills the whole row every time.
     sizes = [count * length for count, length, _ in alike]
-    parts = zip(*(states[0].split(sizes, dim=1) for states in (query, key, value)), strict=True)
+    rows = (states.squeeze(0).split(sizes, dim=1) for states in (query, key, value))
+    parts = zip(*rows, strict=True)
     out = []
     for (count, length, answers), part in zip(alike, parts, strict=True):
         q, k, v = (states.unflatten(1, (count, length)).transpose(0, 1) for states in part)
@@ -268,7 +285,7 @@ def _flash(
     """(1, H, T, d) -> (1, T, H, d) by one call; its causal mask is aligned at the ends."""
     from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]
 
-    q, k, v = (states[0].transpose(0, 1).contiguous() for states in (query, key, value))
+    q, k, v = (states.squeeze(0).transpose(0, 1).contiguous() for states in (query, key, value))
     counts = layout.answers if last else layout.lengths
     attended = flash_attn_varlen_func(
         q[layout.loss_rows] if last else q,

@@ -1,5 +1,6 @@
 """The Gram matrix against plain autograd at batch size 1."""
 
+import subprocess
 import sys
 from itertools import pairwise, product
 from types import ModuleType
@@ -324,6 +325,14 @@ def test_flash_attention_is_refused_where_it_cannot_run(llama):
         gradient_gram(llama, examples_of(2, 0), SMALL, attention="flash")
     with pytest.raises(ConfigError, match="use sdpa or flash"):
         gradient_gram(llama, examples_of(2, 0), SMALL, attention="eager")
+
+
+def test_the_engine_needs_no_ray():
+    code = (
+        "import sys; sys.modules['ray'] = None;"
+        "import taskeff.coslow.workflow, taskeff.coslow.gradients"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_unknown_schedule_is_refused(llama):
