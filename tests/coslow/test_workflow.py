@@ -68,7 +68,7 @@ def test_round_trip(cli, quick, tiny_model, tmp_path, answers, form):
     options = ("--model", tiny_model, "--out", tmp_path)
     select_options = ("--task", "name_gender", "--n", 10, "--pool-cap", 60, "--format", form)
     code, out, err = cli("select", *options, *select_options)
-    assert (code, err) == (0, "")
+    assert code == 0, err
     assert f"label the 10 rows of {tmp_path / FILES[form]}" in out
     labels = tmp_path / FILES[form]
     fill(labels, form, answers, 8)
