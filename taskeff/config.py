@@ -174,6 +174,14 @@ class CosLowConfig(_Section):
     gradient_memory_gb: float | None = Field(default=None, gt=0)
     """What gradients and activations may take; default: what is free on the device."""
 
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide what is measured, for digests.
+
+        `targets` came later and is left out at its default, which is what was measured before.
+        """
+        speed = {"max_tokens_per_pack", "gradient_memory_gb"}
+        return self.model_dump(exclude=speed | ({"targets"} if self.targets is None else set()))
+
     @property
     def gradient_memory(self) -> int | None:
         """`gradient_memory_gb` in bytes."""

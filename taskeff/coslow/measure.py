@@ -17,7 +17,7 @@ from taskeff.coslow.gradients import Gram, LoRA, gradient_gram
 from taskeff.coslow.linears import target_names
 from taskeff.coslow.select import select
 from taskeff.coslow.statistic import coslow, few
-from taskeff.models import attention_choice
+from taskeff.models import attention_choice, load_architecture, skeleton
 from taskeff.store import Store, digest
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.task import Example, Task
@@ -27,16 +27,13 @@ SCHEMA = 1
 
 def signal_hash(config: RunConfig, data_hash: str, identity: Mapping[str, Any]) -> str:
     """A digest of everything that decides a task's CoS-Low but the hardware."""
-    settings = config.coslow.model_dump(exclude={"max_tokens_per_pack", "gradient_memory_gb"})
-    if settings["targets"] is None:  # all linears, as before there was a choice
-        del settings["targets"]
     return digest(
         {
             "schema": SCHEMA,
             "data": data_hash,
             "model": dict(identity),
             "dtype": config.model.dtype,
-            "coslow": settings,
+            "coslow": config.coslow.deciding(),
             "tasks_seed": config.tasks.seed,
         }
     )
@@ -46,21 +43,23 @@ def fingerprint(
     identity: Mapping[str, Any],
     model: ModelConfig,
     settings: CosLowConfig,
-    targets: Sequence[str] | None,
 ) -> dict[str, Any]:
     """What CoS-Low is measured with; a new task's must agree with its family's.
 
     Args:
         identity: see `taskeff.models.family_identity`.
-        targets: names of the linears whose gradients were taken; None (measured before they were
-            recorded) leaves the field out, and whoever compares is told that it is unverified.
+
+    Raises:
+        ModelError: the model's `config.json` cannot be read, or it has no linears so named.
     """
-    stated: dict[str, Any] = {
+    linears = target_names(skeleton(load_architecture(model)), settings.targets)
+    return {
         "model": identity["model"],
         "revision": identity["revision"],
         "template_hash": identity["chat_template"],
         "lora_rank": settings.rank,
         "lora_alpha": settings.alpha,
+        "lora_targets": linears,
         "lora_seed": settings.seed,
         "n_examples": settings.n_examples,
         "quantile": settings.quantile,
@@ -69,9 +68,6 @@ def fingerprint(
         "attention": attention_choice(model.attn),
         "versions": {name: version(name) for name in ("torch", "transformers")},
     }
-    if targets is not None:
-        stated["lora_targets"] = list(targets)
-    return stated
 
 
 def signal_folder(store: Store, task: str, hash_: str) -> Store:
@@ -125,7 +121,6 @@ def measure_signal(
         "n_examples": len(selection.indices),
         "n_labels": len(task.spec.doc_to_choice or ()) or None,
         "seed": settings.seed,
-        "targets": target_names(model, settings.targets),
     }
     folder.write_table(
         pa.table({"id": [e.id for e in pool], "confidence": pa.array(values, pa.float64())}),

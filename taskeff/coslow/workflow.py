@@ -21,7 +21,6 @@ from taskeff.coslow.confidence import (
     truncated,
 )
 from taskeff.coslow.gradients import LoRA, gradient_gram
-from taskeff.coslow.linears import target_names
 from taskeff.coslow.measure import cosine_table, fingerprint
 from taskeff.coslow.pool import Pool, file_pool, prompter_of, task_pool
 from taskeff.coslow.select import Strategy
@@ -86,9 +85,7 @@ def select(
     for name, content in files.items():
         store.write_bytes(content, name)
     store.write_table(_confidence_table(rows, scored), "confidence.parquet")
-    measured = fingerprint(
-        family_identity(model, tokenizer), model, settings, target_names(loaded, settings.targets)
-    )
+    measured = fingerprint(family_identity(model, tokenizer), model, settings)
     store.write_json(
         {
             "task": rows.name,
