@@ -228,6 +228,7 @@ def measure(args: argparse.Namespace) -> None:
                 if gradients and "exact" not in cosines:
                     cosines["exact"] = exact(gradients)
                 del gradients
+                print(f"{variant} {watch.seconds[-1]:.2f} s", file=sys.stderr, flush=True)
         report(watches, cosines)
         print(load(), flush=True)
 

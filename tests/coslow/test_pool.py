@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tokenizers import normalizers
 
 from taskeff.config import CosLowConfig
 from taskeff.coslow.pool import file_pool, task_pool
@@ -72,6 +73,15 @@ def test_a_label_that_merges_with_its_prompt_names_the_row(tmp_path, tokenizer):
     prompter = file_pool(write(tmp_path, [{"input_text": "a"}]), SETTINGS).prompter(tokenizer)
     with pytest.raises(DataError, match="'row-7': prompt and answer merge"):
         prompter.encode("the weath", "er", end_of_turn=False, example_id="row-7")
+
+
+def test_a_label_without_tokens_names_the_row(tmp_path):
+    strips = make_tokenizer()
+    strips.backend_tokenizer.normalizer = normalizers.Replace("~", "")
+    rendered = file_pool(write(tmp_path, [{"input_text": "a"}]), SETTINGS).prompter(strips)
+    for prompter in (rendered, Prompter(strips, "Answer.")):
+        with pytest.raises(DataError, match="'row-3': the answer '~' has no tokens"):
+            prompter.encode("Is it? ", "~", end_of_turn=False, example_id="row-3")
 
 
 @pytest.mark.parametrize(
