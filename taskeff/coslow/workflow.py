@@ -61,12 +61,12 @@ def select(
         The records handed out: id, text, text_hash, confidence, choices, label (empty).
 
     Raises:
-        TaskeffError: a bad task, pool or model, or an `out` that cannot be written.
+        TaskeffError: a bad task, pool or model, or an `out` that cannot be written or holds files
+            that were handed out before.
     """
     settings = settings or CosLowConfig()
     rows = _pool(task, pool, settings)
-    store = Store(str(out))
-    store.check_writable()
+    store = _fresh(out, form)
     tokenizer, loaded = load_tokenizer(model), load_model(model)
     scored = _confidences(
         loaded, rows, rows.prompter(tokenizer), settings, on_long, repeats, progress
@@ -86,28 +86,39 @@ def select(
         store.write_bytes(content, name)
     store.write_table(_confidence_table(rows, scored), "confidence.parquet")
     measured = fingerprint(family_identity(model, tokenizer), model, settings)
-    store.write_json(
-        {
-            "task": rows.name,
-            "rendered": rows.rendered,
-            "description": rows.description,
-            "pool": rows.size,
-            "pool_hash": rows.hash,
-            "without_confidence": dict(Counter(one.reason for one in scored if one.reason)),
-            "strategy": strategy,
-            "seed": chosen.seed,
-            "quantile": chosen.quantile,
-            "candidates": chosen.candidates,
-            "on_long": on_long,
-            "max_new_tokens": _new_tokens(rows, settings),
-            "settings": settings.model_dump(),
-            "fingerprint": _departures(measured, rows, strategy, repeats),
-            "handed_out": next(iter(files)),
-            "rows": records,
-        },
-        "selection.json",
-    )
+    found = {
+        "task": rows.name,
+        "rendered": rows.rendered,
+        "description": rows.description,
+        "pool": rows.size,
+        "pool_hash": rows.hash,
+        "without_confidence": dict(Counter(one.reason for one in scored if one.reason)),
+        "strategy": strategy,
+        "seed": chosen.seed,
+        "quantile": chosen.quantile,
+        "candidates": chosen.candidates,
+        "on_long": on_long,
+        "max_new_tokens": _new_tokens(rows, settings),
+        "settings": settings.model_dump(),
+        "fingerprint": _departures(measured, rows, strategy, repeats),
+        "handed_out": next(iter(files)),
+        "rows": records,
+    }
+    store.write_json(found, "selection.json")
     return records
+
+
+def _fresh(out: str | Path, form: Form) -> Store:
+    """A writable store without files of an earlier selection: they may hold labels by now."""
+    store = Store(str(out))
+    store.check_writable()
+    for name in hand_off([], form, None):
+        if store.exists(name):
+            raise ConfigError(
+                f"{store.path(name)} is there already and may hold labels; "
+                "give another folder or remove it"
+            )
+    return store
 
 
 def _pool(task: str | Path | None, pool: str | Path | None, settings: CosLowConfig) -> Pool:

@@ -153,6 +153,13 @@ def test_what_select_records(tiny_model, tmp_path):
     assert {len(values) for values in table["repeats"]} == {2}
 
 
+def test_labels_are_not_overwritten(tiny_model, tmp_path):
+    (tmp_path / "to_annotate.csv").write_text("labels")
+    with pytest.raises(ConfigError, match=r"to_annotate\.csv is there already"):
+        select(model_config(str(tiny_model)), "name_gender", tmp_path, settings(), form="csv")
+    assert (tmp_path / "to_annotate.csv").read_text() == "labels"
+
+
 def test_an_example_without_a_gradient_is_named(tiny_model, tmp_path, monkeypatch, answers):
     model = model_config(str(tiny_model))
     records = select(model, "name_gender", tmp_path, settings(n_examples=9))
