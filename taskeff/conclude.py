@@ -71,7 +71,7 @@ def _fit(plan: Plan, signals: Mapping[str, Mapping[str, Any]]) -> Calibration:
         shape=config.curve.kind,
         fit=config.curve.fit,
         family=config.model.name,
-        fingerprint=fingerprint(plan.identity, config.model.dtype, config.coslow),
+        fingerprint=fingerprint(plan.identity, config.model, config.coslow),
     )
     calibration = fit_run(
         {name: curves[name] for name in plan.calibration},

@@ -165,11 +165,27 @@ class CosLowConfig(_Section):
     """Score at most so many pool rows (a seeded draw)."""
     rank: int = Field(default=64, ge=1)
     alpha: int = Field(default=32, ge=1)
+    targets: tuple[str, ...] | None = None
+    """Last parts of the names of the linears whose gradients are taken (`q_proj`); default: all
+    linears of the decoder blocks."""
     seed: int = 0
     max_new_tokens: int = Field(default=30, ge=1)
     max_tokens_per_pack: int = Field(default=4096, ge=64)
     gradient_memory_gb: float | None = Field(default=None, gt=0)
     """What gradients and activations may take; default: what is free on the device."""
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide what is measured, for digests.
+
+        `targets` came later and is left out at its default, which is what was measured before.
+        """
+        speed = {"max_tokens_per_pack", "gradient_memory_gb"}
+        return self.model_dump(exclude=speed | ({"targets"} if self.targets is None else set()))
+
+    @property
+    def gradient_memory(self) -> int | None:
+        """`gradient_memory_gb` in bytes."""
+        return None if self.gradient_memory_gb is None else int(self.gradient_memory_gb * 1e9)
 
 
 class CurveConfig(_Section):

@@ -54,6 +54,7 @@ def greedy(
     choices: Sequence[Sequence[int]] | None = None,
     max_tokens: int = MAX_TOKENS,
     sample_seed: str | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> list[Generation]:
     """Greedy answers to `prompts`, in their order.
 
@@ -65,15 +66,17 @@ def greedy(
         max_tokens: tokens of KV cache held at once; one row that needs more runs alone.
         sample_seed: draw each token from the model's distribution instead of taking the most
             probable; a row's draws depend on the seed and its number, not on its batch.
+        numbers: what errors and draws call each row; default its place among `prompts`.
 
     Raises:
-        DataError: an empty prompt, one longer than the model's window, or labels that cannot be
-            told apart.
+        DataError: an empty prompt, one longer than the model's window or of another vocabulary,
+            or labels that cannot be told apart.
         ModelError: the model's layers keep something other than keys and values, or its logits
             are not finite.
     """
     prompts = [tuple(prompt) for prompt in prompts]
-    _check(model, prompts, max_new_tokens)
+    numbers = range(len(prompts)) if numbers is None else numbers
+    _check(model, prompts, numbers, max_new_tokens)
     stop = frozenset(stop_ids)
     trie = None if choices is None else _Trie(choices, stop)
     if not prompts:
@@ -87,7 +90,7 @@ def greedy(
             suffixes = [prompts[i][n_prefix:] for i in rows]
             state = prefill(model, prefix, n_prefix, suffixes, max_new_tokens)
             picked = [None] * len(rows) if trie is None else trie.choose(state)
-            answers = _Answers(rows, max_new_tokens, stop, sample_seed)
+            answers = _Answers([numbers[i] for i in rows], max_new_tokens, stop, sample_seed)
             state.decode(answers.extend)
             for k, i in enumerate(rows):
                 found[i] = answers.generation(k, i, picked[k])
@@ -99,17 +102,17 @@ class _Answers:
 
     def __init__(
         self,
-        indices: Sequence[int],
+        numbers: Sequence[int],
         max_new_tokens: int,
         stop: frozenset[int],
         sample_seed: str | None,
     ):
         self._limit, self._stop, self._seed = max_new_tokens, stop, sample_seed
-        self._indices = indices
-        self._tokens: list[list[int]] = [[] for _ in indices]
-        self._top_probs: list[list[float]] = [[] for _ in indices]
-        self._probs: list[list[float]] = [[] for _ in indices]
-        self._stopped = [False] * len(indices)
+        self._numbers = numbers
+        self._tokens: list[list[int]] = [[] for _ in numbers]
+        self._top_probs: list[list[float]] = [[] for _ in numbers]
+        self._probs: list[list[float]] = [[] for _ in numbers]
+        self._stopped = [False] * len(numbers)
 
     def extend(self, logits: Tensor, rows: list[int]) -> list[int | None]:
         """Append a token to each row; see `DecodingState.decode`."""
@@ -123,7 +126,7 @@ class _Answers:
         ):
             if not math.isfinite(highest):
                 raise ModelError(
-                    f"row {self._indices[row]}: the model's logits are not finite; "
+                    f"row {self._numbers[row]}: the model's logits are not finite; "
                     "load it in float32 or bfloat16"
                 )
             self._stopped[row] = token in self._stop
@@ -137,7 +140,7 @@ class _Answers:
 
     def _draw(self, distribution: Tensor, rows: list[int]) -> Tensor:
         at = [
-            random.Random(f"{self._seed}:{self._indices[row]}:{len(self._tokens[row])}").random()
+            random.Random(f"{self._seed}:{self._numbers[row]}:{len(self._tokens[row])}").random()
             for row in rows
         ]
         cumulative = distribution.double().cumsum(dim=-1)
@@ -253,7 +256,12 @@ def _batches(
     yield batch
 
 
-def _check(model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+def _check(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    numbers: Sequence[int],
+    max_new_tokens: int,
+) -> None:
     config = model.config.get_text_config(decoder=True)
     kinds = set(getattr(config, "layer_types", None) or ()) - {
         "full_attention",
@@ -267,12 +275,17 @@ def _check(model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tok
     if max_new_tokens < 1:
         raise DataError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
     window = getattr(config, "max_position_embeddings", None)
-    for index, prompt in enumerate(prompts):
+    for number, prompt in zip(numbers, prompts, strict=True):
         if not prompt:
-            raise DataError(f"row {index}: the prompt is empty")
+            raise DataError(f"row {number}: the prompt is empty")
+        if min(prompt) < 0 or max(prompt) >= config.vocab_size:
+            raise DataError(
+                f"row {number}: token {max(prompt)} is outside the model's vocabulary of "
+                f"{config.vocab_size}; tokenise with the model's own tokenizer"
+            )
         if window is not None and len(prompt) + max_new_tokens > window:
             raise DataError(
-                f"row {index}: {len(prompt)} prompt tokens and {max_new_tokens} new ones exceed "
+                f"row {number}: {len(prompt)} prompt tokens and {max_new_tokens} new ones exceed "
                 f"the model's window of {window}; shorten the text, or skip or truncate long rows"
             )
 

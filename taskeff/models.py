@@ -68,7 +68,12 @@ def window(architecture: PreTrainedConfig) -> int | None:
 
 
 def parameter_count(architecture: PreTrainedConfig) -> int:
-    """Parameters of the model that `architecture` describes; no weights are loaded.
+    """Parameters of the model that `architecture` describes; see `skeleton`."""
+    return sum(parameter.numel() for parameter in skeleton(architecture).parameters())
+
+
+def skeleton(architecture: PreTrainedConfig) -> PreTrainedModel:
+    """The modules of the model that `architecture` describes, without any weights.
 
     Raises:
         ModelError: it is no causal language model.
@@ -78,13 +83,12 @@ def parameter_count(architecture: PreTrainedConfig) -> int:
 
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(architecture, trust_remote_code=False)
+            return AutoModelForCausalLM.from_config(architecture, trust_remote_code=False)
     except (ValueError, KeyError) as error:
         raise ModelError(
             f"model type {architecture.model_type!r} is no causal language model: "
             f"{_first_line(error)}; name one that generates text"
         ) from None
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def check_weights(config: ModelConfig) -> None:

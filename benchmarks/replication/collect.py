@@ -56,7 +56,7 @@ def collect(plan: Plan, folder: Path, model: Any) -> None:
         rows.append({**row, **_noise(found)})
         print(f"{name}: collected", flush=True)
     _write(folder / "signals.csv", rows)
-    found = fingerprint(plan.identity, plan.config.model.dtype, plan.config.coslow)
+    found = fingerprint(plan.identity, plan.config.model, plan.config.coslow)
     (folder / "fingerprint.json").write_text(canonical_json(found), encoding="utf-8")
     lines = (json.dumps(studies[key], sort_keys=True) + "\n" for key in sorted(studies))
     (folder / "noise.jsonl").write_text("".join(lines), encoding="utf-8")

@@ -11,14 +11,16 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from xml.sax.saxutils import quoteattr
 
 from taskeff.errors import DataError
 from taskeff.store import digest
 from taskeff.tasks.task import Example
 
+Form = Literal["jsonl", "label-studio", "csv"]
 CSV_FIELDS = ("id", "text", "text_hash", "confidence", "label")
+NAMED = 40  # rows that one message lists
 # What a spreadsheet would run as a formula; a leading quote makes it text.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -38,6 +40,20 @@ def to_annotate(
         }
         for example, confidence in zip(examples, confidences, strict=True)
     ]
+
+
+def hand_off(
+    records: Sequence[Mapping[str, Any]], form: Form, choices: Sequence[str] | None
+) -> dict[str, bytes]:
+    """The files to hand to whoever labels, by name; the first is the one that comes back."""
+    if form == "csv":
+        return {"to_annotate.csv": write_csv(records)}
+    if form == "label-studio":
+        return {
+            "to_annotate.json": label_studio_tasks(records),
+            "label_studio.xml": label_studio_config(choices),
+        }
+    return {"to_annotate.jsonl": write_lines(records)}
 
 
 def write_lines(records: Sequence[Mapping[str, Any]]) -> bytes:
@@ -99,40 +115,63 @@ def read_labels(path: Path, handed_out: Sequence[Mapping[str, Any]]) -> list[Exa
     """The labelled examples in `path`, checked against what was handed out, in its order.
 
     Args:
-        path: `.csv`, `.json` (a Label Studio export) or JSON lines.
+        path: `.csv`, `.json` (a Label Studio export, or the published layout: a list of
+            `input_text` and `ground_truth`, without ids) or JSON lines.
 
     Raises:
         DataError: naming the file and the row: unreadable, an unknown or repeated id, a changed
-            text or hash, an empty label or one outside the choices, or rows still missing.
+            text or hash, a label that is no text or outside the choices, or the rows that have
+            no label yet.
     """
     expected = {record["id"]: record for record in handed_out}
     found: dict[str, Example] = {}
     unlabelled: list[str] = []
     for place, record in _records(path):
         where = f"{path}, {place}"
-        known = expected.get(str(record.get("id")))
+        known = _known(record, expected, found)
         if known is None:
-            raise DataError(f"{where}: id {record.get('id')!r} was not handed out")
+            name = f"id {record['id']!r}" if "id" in record else "this text"
+            raise DataError(f"{where}: {name} was not handed out")
         if known["id"] in found:
             raise DataError(f"{where}: id {known['id']!r} is labelled twice")
         changed = digest(record.get("text")) != known["text_hash"]
         if changed or record.get("text_hash", known["text_hash"]) != known["text_hash"]:
             raise DataError(f"{where}: the text of {known['id']!r} has changed; label it as it was")
-        label = record.get("label")
-        if not isinstance(label, str) or not label.strip():
+        label = _label(record.get("label"), where)
+        if not label:
             unlabelled.append(known["id"])
             continue
-        label = label.strip()
         if known["choices"] and label not in known["choices"]:
             raise DataError(f"{where}: label {label!r} is not one of {known['choices']}")
         found[known["id"]] = Example(known["id"], known["text"], label)
     left = [*unlabelled, *(i for i in expected if i not in found and i not in unlabelled)]
     if left:
         raise DataError(
-            f"{path}: {len(left)} of {len(expected)} rows have no label yet: {', '.join(left[:8])}"
-            + (" ..." if len(left) > 8 else "")
+            f"{path}: {len(left)} of {len(expected)} rows have no label yet: "
+            + ", ".join(left[:NAMED])
+            + (" ..." if len(left) > NAMED else "")
         )
     return [found[record["id"]] for record in handed_out]
+
+
+def _known(
+    record: Mapping[str, Any],
+    expected: Mapping[str, Mapping[str, Any]],
+    found: Mapping[str, Example],
+) -> Mapping[str, Any] | None:
+    """What was handed out for `record`: by its id, or by its text where it never had one."""
+    if "id" in record:
+        return expected.get(str(record["id"]))
+    same = [one for one in expected.values() if one["text"] == record.get("text")]
+    return next((one for one in same if one["id"] not in found), same[0] if same else None)
+
+
+def _label(value: object, where: str) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if value is None or isinstance(value, str):
+        return (value or "").strip()
+    raise DataError(f"{where}: label {value!r} is not text; write it in quotes")
 
 
 def _records(path: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -182,7 +221,7 @@ def _csv_records(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _label_studio_records(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
-    """Label Studio's JSON export, or its JSON-MIN export (flat objects)."""
+    """Label Studio's JSON export, its JSON-MIN export (flat objects), or the published layout."""
     try:
         tasks = json.loads(text)
     except ValueError as error:
@@ -192,6 +231,10 @@ def _label_studio_records(path: Path, text: str) -> list[tuple[str, dict[str, An
     records: list[tuple[str, dict[str, Any]]] = []
     for number, task in enumerate(tasks, 1):
         data = task.get("data")
+        if "input_text" in task:
+            record = {"text": task["input_text"], "label": task.get("ground_truth")}
+            records.append((f"row {number - 1}", record))
+            continue
         if not isinstance(data, dict):
             records.append((f"task {number}", task))
             continue

@@ -20,7 +20,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from taskeff.config import CosLowConfig
 from taskeff.coslow.annotate import read_labels, to_annotate, write_lines
@@ -80,14 +79,13 @@ def candidate_hash(
     rows_per_shard: int,
 ) -> str:
     """A digest of everything but the source's content that decides a pool's scores."""
-    speed = {"max_tokens_per_pack", "gradient_memory_gb"}
     return digest(
         {
             "schema": SCHEMA,
             "pool": spec.model_dump(mode="json", include=POOL_FIELDS),
             "model": dict(identity),
             "dtype": dtype,
-            "coslow": settings.model_dump(exclude=speed),
+            "coslow": settings.deciding(),
             "seed": seed,
             "rows_per_shard": rows_per_shard,
         }
@@ -261,6 +259,7 @@ def measure(
         TaskeffError: `choose` has not found labels, or they cannot be used.
     """
     from taskeff.coslow.gradients import LoRA, gradient_gram
+    from taskeff.coslow.measure import cosine_table
     from taskeff.tasks.prompts import Prompter
 
     selection = _selection(candidate, settings)
@@ -268,12 +267,12 @@ def measure(
     if examples is None:
         raise DataError(missing)
     prompter = Prompter(tokenizer, candidate.entry.spec.description)
-    memory = settings.gradient_memory_gb
     gram = gradient_gram(
         model,
         [prompter.encode_example(example, end_of_turn=False) for example in examples],
         projection=LoRA(settings.rank, settings.alpha, settings.seed),
-        memory=None if memory is None else int(memory * 1e9),
+        targets=settings.targets,
+        memory=settings.gradient_memory,
     )
     found = coslow(
         gram.cosines,
@@ -293,7 +292,6 @@ def measure(
         "same_gradient": len(found.duplicates),
         "labels_seen": len({example.target for example in examples}),
     }
-    cosines = {str(i): column for i, column in enumerate(gram.cosines.T)}
-    candidate.folder.write_table(pa.table(cosines), "cosines.parquet")
+    candidate.folder.write_table(cosine_table(gram), "cosines.parquet")
     candidate.folder.write_json(result, "result.json")
     return result

@@ -88,7 +88,8 @@ def stream_confidence(
 
     Raises:
         ConfigError: an unknown metric or `on_long`, or `repeats` below 1.
-        DataError: an empty pool, or a prompt that is empty or too long, by its row.
+        DataError: an empty pool, or a prompt that is empty, too long or of another vocabulary,
+            by its row.
     """
     if metric not in ("mean_top_prob", "ppl"):
         raise ConfigError(f"confidence metric {metric!r}: use mean_top_prob or ppl")
@@ -98,7 +99,7 @@ def stream_confidence(
         raise ConfigError(f"repeats is {repeats}; score at least one answer")
     seeds = [None] if repeats == 1 else [f"{seed}:{k}" for k in range(repeats)]
 
-    def answer(rows: Sequence[Sequence[int]], first_row: int) -> list[list[Generation]]:
+    def answer(rows: Sequence[Sequence[int]], numbers: Sequence[int]) -> list[list[Generation]]:
         return [
             greedy(
                 model,
@@ -106,20 +107,34 @@ def stream_confidence(
                 max_new_tokens=max_new_tokens,
                 stop_ids=stop_ids,
                 max_tokens=max_tokens,
-                sample_seed=None if one is None else f"{one}:{first_row}",
+                sample_seed=one,
+                numbers=numbers,
             )
             for one in seeds
         ]
 
+    room = prompt_room(model, max_new_tokens)
+    return _scored(iter(prompts), answer, metric, on_long, room, chunk)
+
+
+def prompt_room(model: PreTrainedModel, max_new_tokens: int) -> int | None:
+    """Tokens that a prompt may have beside its answer; None where the model has no window."""
     config = model.config.get_text_config(decoder=True)
     window = getattr(config, "max_position_embeddings", None)
-    room = None if window is None else window - max_new_tokens
-    return _scored(iter(prompts), answer, metric, on_long, room, chunk)
+    return None if window is None else window - max_new_tokens
+
+
+def truncated(prompt: Sequence[int], room: int) -> Sequence[int]:
+    """`prompt` with its middle cut out where it has more than `room` tokens."""
+    if len(prompt) <= room:
+        return prompt
+    # The instruction stands at the start, the generation prompt at the end.
+    return [*prompt[: room // 2], *prompt[len(prompt) - (room - room // 2) :]]
 
 
 def _scored(
     prompts: Iterator[Sequence[int]],
-    answer: Callable[[Sequence[Sequence[int]], int], list[list[Generation]]],
+    answer: Callable[[Sequence[Sequence[int]], Sequence[int]], list[list[Generation]]],
     metric: Metric,
     on_long: OnLong,
     room: int | None,
@@ -128,7 +143,9 @@ def _scored(
     done = 0
     while rows := list(islice(prompts, chunk)):
         fitted = [_fit(done + k, row, room, on_long) for k, row in enumerate(rows)]
-        generations = zip(*answer([row for row in fitted if row is not None], done), strict=True)
+        numbers = [done + k for k, row in enumerate(fitted) if row is not None]
+        answers = answer([row for row in fitted if row is not None], numbers)
+        generations = zip(*answers, strict=True)
         for given, row in zip(rows, fitted, strict=True):
             if row is None:
                 reason = f"{len(given)} prompt tokens exceed the {room} there is room for"
@@ -150,8 +167,7 @@ def _fit(
     if on_long == "skip":
         return None
     if on_long == "truncate" and room >= 2:
-        # The instruction stands at the start, the generation prompt at the end.
-        return [*prompt[: room // 2], *prompt[len(prompt) - (room - room // 2) :]]
+        return truncated(prompt, room)
     raise DataError(
         f"pool row {index}: {len(prompt)} prompt tokens exceed the {room} that the model's window "
         "leaves for a prompt; shorten the text, or skip or truncate long rows"

@@ -29,8 +29,9 @@ from taskeff.tasks.prompts import TokenizedExample
 
 __all__ = ["Gram", "LoRA", "gradient_gram"]
 
-Schedule = Literal["auto", "stored", "stored-bf16", "layer-major"]
-MAX_TOKENS = 2048
+Schedule = Literal["auto", "stored", "stored-half", "layer-major"]
+# Enough for full speed: more leaves a CPU's caches, less leaves a GPU idle.
+MAX_TOKENS = {"cpu": 1024, "cuda": 2048}
 FP16_LOSS_SCALE = 1024.0  # keeps small output gradients above fp16's underflow; divided out again
 
 
@@ -42,9 +43,10 @@ def gradient_gram(
     targets: Sequence[str] | None = None,
     schedule: Schedule = "auto",
     memory: int | None = None,
-    max_tokens: int = MAX_TOKENS,
+    max_tokens: int | None = None,
     share_prefix: bool = True,
     prune: bool = True,
+    attention: Literal["sdpa", "flash"] = "sdpa",
 ) -> Gram:
     """The Gram matrix of the examples' gradients, each of its own mean loss over answer tokens.
 
@@ -52,33 +54,39 @@ def gradient_gram(
         examples: `TokenizedExample`, or mappings with the keys `prompt_ids` and `answer_ids`.
         projection: None takes the true weight gradients of the same linears.
         targets: last parts of the linears' names (`q_proj`); None: all of the decoder blocks.
-        schedule: `stored` keeps all gradients (fp32 or bf16), `layer-major` those of one block at
-            a time and computes the forward pass twice; `auto` takes the first that fits `memory`.
+        schedule: `stored` keeps all gradients in fp32, `stored-half` in 16 bits, `layer-major`
+            those of one block at a time and computes the forward pass twice; `auto` takes the
+            first that fits `memory`.
         memory: bytes gradients and activations may take; None: what is free on the device.
-        max_tokens: tokens that go through the model at once.
+        max_tokens: tokens that go through the model at once; default by device.
         share_prefix, prune: False computes prefix rows per example, the last block on all rows.
+        attention: `flash` takes flash-attn's variable-length kernel (half precision, CUDA).
 
     Returns:
         A Gram of N examples in the order given.
 
     Raises:
         DataError: no examples, or one that is empty, too long or of another vocabulary.
-        ModelError: an architecture whose attention or linears are not of a known kind.
-        ConfigError: an unknown schedule.
+        ModelError: an architecture whose attention or linears are not of a known kind, or flash
+            attention where it cannot run.
+        ConfigError: an unknown schedule or attention.
     """
+    if attention not in ("sdpa", "flash"):
+        raise ConfigError(f"attention {attention!r}: use sdpa or flash")
     given = _check(model, examples)
     blocks = find_targets(model, targets)
-    layouts = _micro_batches(model, given, max_tokens, share_prefix)
+    most = max_tokens or MAX_TOKENS.get(model.device.type, MAX_TOKENS["cuda"])
+    layouts = _micro_batches(model, given, most, share_prefix)
     chosen = _choose(schedule, model, blocks, projection, layouts, memory)
     gram: ProjectedGram | FullGram = FullGram(len(given))
     if projection is not None:
-        store = torch.bfloat16 if chosen == "stored-bf16" else torch.float32
-        gram = ProjectedGram(len(given), store)
+        gram = ProjectedGram(len(given), half=chosen == "stored-half")
     scale = FP16_LOSS_SCALE if model.dtype == torch.float16 else 1.0
     losses = np.full(len(given), np.nan)
     with _frozen(model):
         pruned = prunable(model, blocks[-1], _probe(model)) if prune else frozenset()
-        work = Work(model, blocks, layouts, pruned, projection, gram, scale)
+        flash = attention == "flash"
+        work = Work(model, blocks, layouts, pruned, projection, gram, scale, flash)
         run = backward_by_layer if chosen == "layer-major" else backward_whole
         for layout, values in zip(layouts, run(work), strict=True):
             losses[list(layout.members)] = values.double().cpu().numpy()
@@ -142,7 +150,13 @@ def _micro_batches(
             used = 0
         batches[-1].append(i)
         used += sizes[i]
-    return [lay_out(examples, members, n_prefix, device) for members in batches]
+    keeps = n_prefix if len(batches) > 1 else 0
+    first = lay_out(examples, batches[0], n_prefix, device, keeps=keeps)
+    cached = n_prefix > 0
+    return [
+        first,
+        *(lay_out(examples, rest, n_prefix, device, cached=cached) for rest in batches[1:]),
+    ]
 
 
 def _choose(
@@ -153,9 +167,9 @@ def _choose(
     layouts: Sequence[Ragged],
     memory: int | None,
 ) -> Schedule:
-    if schedule not in ("auto", "stored", "stored-bf16", "layer-major"):
+    if schedule not in ("auto", "stored", "stored-half", "layer-major"):
         raise ConfigError(
-            f"gradient schedule {schedule!r}: use auto, stored, stored-bf16 or layer-major"
+            f"gradient schedule {schedule!r}: use auto, stored, stored-half or layer-major"
         )
     if schedule != "auto":
         return schedule
@@ -173,7 +187,7 @@ def _choose(
     free = _free_bytes(next(model.parameters()).device) if memory is None else memory
     if passes + 4 * values <= free:
         return "stored"
-    return "stored-bf16" if passes + 2 * values <= free else "layer-major"
+    return "stored-half" if passes + 2 * values <= free else "layer-major"
 
 
 def _free_bytes(device: torch.device) -> int:

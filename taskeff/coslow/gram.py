@@ -18,6 +18,7 @@ from taskeff.coslow.ragged import Ragged
 
 Floats = npt.NDArray[np.float64]
 CHUNK_BYTES = 1 << 28  # of materialised full gradients at once
+HALF_EXPONENT = 14  # of the largest value of a gradient kept in float16, whose limit is 2^16
 
 
 @dataclass(frozen=True)
@@ -44,37 +45,63 @@ class Gram:
 class ProjectedGram:
     """Gathers grad B of each linear; a linear recorded for all N examples is contracted and freed.
 
-    store: dtype gradients are kept in meanwhile; products are float32, their sum float64.
+    half: keep gradients meanwhile in two bytes a value, each scaled by a power of two into
+    float16's range: an eighth of bfloat16's rounding error at the same size. Products are float32,
+    their sum float64.
     """
 
-    def __init__(self, n: int, store: torch.dtype):
+    def __init__(self, n: int, *, half: bool):
         self.total = torch.zeros(n, n, dtype=torch.float64)
-        self._store = store
-        self._kept: dict[str, Tensor] = {}
-        self._missing: dict[str, int] = {}
+        self._store = torch.float16 if half else torch.float32
+        self._kept: dict[str, _Kept] = {}
 
     def recorder(self, layout: Ragged) -> Callable[[Target, Tensor, Tensor], None]:
         """What takes the gradients of one micro-batch."""
 
         def record(target: Target, delta: Tensor, projected: Tensor) -> None:
-            kept = self._reserve(target.name, delta.shape[1], projected.shape[1], delta.device)
+            kept = self._reserve(target.name, delta.shape[1] * projected.shape[1], delta.device)
             delta, projected = delta.float(), projected.float()
             for member, (start, end) in zip(layout.members, layout.spans(), strict=True):
-                gradient = delta[start:end].T @ projected[start:end]
-                kept[member] = gradient.flatten()
-            self._missing[target.name] -= len(layout.members)
-            if not self._missing[target.name]:
-                flat = self._kept.pop(target.name).float()
-                self.total += (flat @ flat.T).double().cpu()
+                kept.put(member, delta[start:end].T, projected[start:end])
+            if not kept.missing:
+                self.total += self._kept.pop(target.name).products().cpu()
 
         return record
 
-    def _reserve(self, name: str, out: int, rank: int, device: torch.device) -> Tensor:
+    def _reserve(self, name: str, width: int, device: torch.device) -> _Kept:
         if name not in self._kept:
             n = len(self.total)
-            self._kept[name] = torch.empty(n, out * rank, dtype=self._store, device=device)
-            self._missing[name] = n
+            rows = torch.empty(n, width, dtype=self._store, device=device)
+            self._kept[name] = _Kept(rows, torch.ones(n, device=device), n)
         return self._kept[name]
+
+
+@dataclass
+class _Kept:
+    """One linear's gradients. rows: (N, O R), row i multiplied by factors[i]."""
+
+    rows: Tensor
+    factors: Tensor
+    missing: int
+
+    def put(self, member: int, delta: Tensor, projected: Tensor) -> None:
+        """Keep one example's gradient, (O, T) @ (T, R)."""
+        row = self.rows[member].view(delta.shape[0], projected.shape[1])
+        if self.rows.dtype == torch.float32:
+            torch.mm(delta, projected, out=row)
+        else:
+            gradient = delta @ projected
+            peak = gradient.abs().max()
+            factor = torch.exp2(HALF_EXPONENT - peak.log2().floor())
+            self.factors[member] = factor = torch.where(peak > 0, factor, 1.0)
+            row.copy_(gradient * factor)
+        self.missing -= 1
+
+    def products(self) -> Tensor:
+        """(N, N) float64 inner products."""
+        flat = self.rows.float()
+        factors = self.factors.double()
+        return (flat @ flat.T).double() / torch.outer(factors, factors)
 
 
 class FullGram:

@@ -66,6 +66,8 @@ class Target:
         return weight.T if isinstance(self.module, Conv1D) else weight
 
 
+# Of each linear, the outputs (P, O) and the recorded inputs (P, R or D) of the prefix's rows.
+Prefixes = dict[str, tuple[Tensor, Tensor | None]]
 # Called in the backward pass with a target, (T, O) output gradients and (T, R) A x - or (T, D) x
 # where there is no projection.
 Record = Callable[[Target, Tensor, Tensor], None]
@@ -120,6 +122,12 @@ def find_targets(model: nn.Module, names: Collection[str] | None = None) -> list
     return found
 
 
+def target_names(model: nn.Module, names: Collection[str] | None = None) -> list[str]:
+    """Last parts of the names of the linears that are recorded, sorted: what fingerprints state."""
+    blocks = find_targets(model, names)
+    return sorted({_last(t.name) for block in blocks for t in block if t.recorded})
+
+
 def prunable(model: PreTrainedModel, last: Sequence[Target], layout: Ragged) -> frozenset[str]:
     """The last block's linears that no key or value depends on: needed on answer rows only.
 
@@ -157,18 +165,21 @@ def ragged_linears(
     pruned: Collection[str],
     projections: Mapping[str, Tensor] | None,
     record: Record | None,
+    prefixes: Prefixes,
 ) -> Iterator[None]:
     """Let `targets` compute unique rows only (pruned ones: answer rows) and record gradients.
 
     Args:
         projections: A of each recorded linear; None records the input itself.
         record: None runs without gradients.
+        prefixes: filled by a micro-batch that keeps its prefix, read by those that have it cached.
     """
     # Weights are frozen, so something else has to make the outputs require a gradient.
     anchor = torch.zeros((), device=layout.input_ids.device, requires_grad=record is not None)
     try:
         for target in targets:
-            run = _Run(target, layout, target.name in pruned, projections, record)
+            pruned_here = target.name in pruned
+            run = _Run(target, layout, pruned_here, projections, record, prefixes)
             target.module.forward = _forward(run, anchor)
         yield
     finally:
@@ -183,10 +194,27 @@ class _Run:
     pruned: bool
     projections: Mapping[str, Tensor] | None
     record: Record | None
+    prefixes: Prefixes
 
     def take(self, rows: Tensor) -> Tensor:
         """(T, ...) -> the rows that are computed."""
         return rows[self.layout.loss_rows] if self.pruned else self.layout.compact(rows)
+
+    def shared(self, out: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Outputs and recorded inputs, with those of a prefix computed earlier before them."""
+        if self.pruned:
+            return out, kept
+        if self.layout.keeps:
+            n = self.layout.keeps
+            self.prefixes[self.target.name] = (
+                out[:n].clone(),
+                None if kept is None else kept[:n].clone(),
+            )
+        if not self.layout.cached:
+            return out, kept
+        before, kept_before = self.prefixes[self.target.name]
+        out = self.layout.whole(out, before)
+        return out, None if kept is None else self.layout.whole(kept, kept_before)
 
     def give(self, rows: Tensor) -> Tensor:
         """The computed rows -> (T, ...), zero where nobody looks."""
@@ -213,14 +241,15 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden: Tensor, anchor: Tensor, run: _Run) -> Tensor:  # type: ignore[override]
         rows = run.take(hidden[0])
-        ctx.run = run
-        ctx.kept = None
+        kept = None
         if run.record is not None and run.target.recorded:
             if run.projections is None:
-                ctx.kept = rows
+                kept = rows
             else:
-                ctx.kept = rows @ run.projections[run.target.name].T
-        return run.give(linear(rows, run.target.weight, run.target.bias))[None]
+                kept = rows @ run.projections[run.target.name].T
+        out, ctx.kept = run.shared(linear(rows, run.target.weight, run.target.bias), kept)
+        ctx.run = run
+        return run.give(out)[None]
 
     @staticmethod
     def backward(ctx, gradient: Tensor):  # type: ignore[override]

@@ -6,7 +6,7 @@ Shapes: T rows, U unique rows, D hidden, L answer tokens, V vocabulary, n exampl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from taskeff.coslow.gram import FullGram, ProjectedGram
-from taskeff.coslow.linears import LoRA, Target, decoder_blocks, ragged_linears
+from taskeff.coslow.linears import LoRA, Prefixes, Target, decoder_blocks, ragged_linears
 from taskeff.coslow.ragged import Ragged, ragged_attention
 
 
@@ -25,7 +25,7 @@ class Work:
     """What every schedule is given.
 
     targets: the linears of each decoder block. pruned: names of the last block's linears that
-    run on answer rows only. scale: multiplies the losses (fp16).
+    run on answer rows only. scale: multiplies the losses (fp16). flash: see `ragged_attention`.
     """
 
     model: PreTrainedModel
@@ -35,12 +35,19 @@ class Work:
     projection: LoRA | None
     gram: ProjectedGram | FullGram
     scale: float = 1.0
+    flash: bool = False
 
     def matrices(self, targets: Sequence[Target]) -> Mapping[str, Tensor] | None:
         """A of each recorded linear, None where there is no projection."""
         if self.projection is None:
             return None
         return {t.name: self.projection.matrix(t) for t in targets if t.recorded}
+
+    def attention(
+        self, layout: Ragged, last: frozenset[nn.Module] = frozenset()
+    ) -> AbstractContextManager[None]:
+        """The model attends per example of `layout`."""
+        return ragged_attention(self.model, layout, last=last, flash=self.flash)
 
     def last_attention(self) -> frozenset[nn.Module]:
         """The last block's modules, whose attention is needed on answer rows only."""
@@ -62,11 +69,14 @@ def backward_whole(work: Work) -> Iterator[Tensor]:
     targets = [target for block in work.targets for target in block]
     matrices = work.matrices(targets)
     last = work.last_attention()
+    prefixes: Prefixes = {}
     for layout in work.layouts:
         record = work.gram.recorder(layout)
         with ExitStack() as stack, torch.enable_grad():
-            stack.enter_context(ragged_attention(work.model, layout, last=last))
-            stack.enter_context(ragged_linears(targets, layout, work.pruned, matrices, record))
+            stack.enter_context(work.attention(layout, last))
+            stack.enter_context(
+                ragged_linears(targets, layout, work.pruned, matrices, record, prefixes)
+            )
             losses = example_losses(_logits(work.model, layout), layout)
             (losses.sum() * work.scale).backward()
         yield losses.detach()
@@ -79,21 +89,28 @@ def backward_by_layer(work: Work) -> Iterator[Tensor]:
     is run again for its backward pass.
     """
     blocks = list(decoder_blocks(work.model)[1])
-    saved = [_block_inputs(work, blocks, layout) for layout in work.layouts]
+    forward: Prefixes = {}
+    saved = [_block_inputs(work, blocks, layout, forward) for layout in work.layouts]
+    forward.clear()
     below: list[Tensor | None] = [None] * len(work.layouts)
     last = work.last_attention()
     losses: list[Tensor] = []
     for index in reversed(range(len(blocks))):
         matrices = work.matrices(work.targets[index])
         top = index == len(blocks) - 1
+        prefixes: Prefixes = {}
+        prefix = saved[0][-1].hidden[: work.layouts[0].keeps]
         for at, layout in enumerate(work.layouts):
             record = work.gram.recorder(layout)
             entry = saved[at].pop()
-            hidden = layout.spread(entry.hidden)[None].requires_grad_(index > 0)
+            hidden = layout.spread(layout.whole(entry.hidden, prefix))[None]
+            hidden.requires_grad_(index > 0)
             with ExitStack() as stack, torch.enable_grad():
-                stack.enter_context(ragged_attention(work.model, layout, last=last))
+                stack.enter_context(work.attention(layout, last))
                 stack.enter_context(
-                    ragged_linears(work.targets[index], layout, work.pruned, matrices, record)
+                    ragged_linears(
+                        work.targets[index], layout, work.pruned, matrices, record, prefixes
+                    )
                 )
                 out = entry.run(blocks[index], hidden)
                 if top:
@@ -119,7 +136,9 @@ class _Entry:
         return _first(block(hidden, *self.args, **self.named))
 
 
-def _block_inputs(work: Work, blocks: Sequence[nn.Module], layout: Ragged) -> list[_Entry]:
+def _block_inputs(
+    work: Work, blocks: Sequence[nn.Module], layout: Ragged, prefixes: Prefixes
+) -> list[_Entry]:
     """Every block's input, without running the last block or the head."""
     entries: list[_Entry] = []
 
@@ -136,8 +155,8 @@ def _block_inputs(work: Work, blocks: Sequence[nn.Module], layout: Ragged) -> li
         for block in blocks:
             handle = block.register_forward_pre_hook(keep, with_kwargs=True)
             stack.callback(handle.remove)
-        stack.enter_context(ragged_attention(work.model, layout))
-        stack.enter_context(ragged_linears(targets, layout, (), None, None))
+        stack.enter_context(work.attention(layout))
+        stack.enter_context(ragged_linears(targets, layout, (), None, None, prefixes))
         stack.enter_context(_replaced([blocks[-1]], skip))
         _logits(work.model, layout, rows=layout.loss_rows[:1])
     return entries

@@ -112,6 +112,11 @@ def coslow(
     )
 
 
+def few(labels: Sequence[str]) -> bool:
+    """Whether there are few enough different labels, four examples each, to balance them."""
+    return 2 <= len(set(labels)) <= len(labels) // 4
+
+
 def mean_cosine(cosines: Floats) -> float:
     """Mean pairwise cosine: (|sum of unit gradients|^2 - N) / (N (N - 1))."""
     n = len(cosines)

@@ -146,7 +146,7 @@ def _prepared(config: ScoreConfig, console: Console) -> _Run:
     store = Store(config.out)
     store.check_writable()
     identity = family_identity(config.model, load_tokenizer(config.model))
-    measured = fingerprint(identity, config.model.dtype, settings)
+    measured = fingerprint(identity, config.model, settings)
     for warning in compare_fingerprints(calibration.fingerprint, measured, calibration.family):
         console.print(Text.assemble(("warning:", "yellow"), f" {warning}"), soft_wrap=True)
     unusable = [
@@ -197,6 +197,7 @@ def as_calibrated(calibration: Calibration) -> CosLowConfig:
         "confidence_metric": "confidence_metric",
         "lora_rank": "rank",
         "lora_alpha": "alpha",
+        "lora_targets": "targets",
         "lora_seed": "seed",
     }
     stated = calibration.fingerprint

@@ -17,8 +17,13 @@ REFUSED = (
     "n_examples",
     "quantile",
     "confidence_metric",
+    "confidence_repeats",
+    "strategy",
 )
 """Fields that change what CoS-Low means: a difference is an error."""
+
+USUAL: Mapping[str, object] = {"confidence_repeats": 1, "strategy": "low"}
+"""What a fingerprint means that does not state these fields: nearly none departs from them."""
 
 WARNED = ("dtype", "attention", "lora_seed", "versions")
 """Fields that move CoS-Low a little: a difference is a warning."""
@@ -40,6 +45,7 @@ def compare_fingerprints(
     """
     if measured is None:
         return ["unverified: how this CoS-Low was measured is not known"]
+    calibrated, measured = {**USUAL, **calibrated}, {**USUAL, **measured}
     warnings: list[str] = []
     for field in REFUSED:
         if field not in calibrated or field not in measured:

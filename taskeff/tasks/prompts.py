@@ -209,3 +209,29 @@ class Prompter:
         if bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:
             raise ModelError("the rendered prompt starts with two BOS tokens; mend the template")
         return tuple(int(token) for token in ids)
+
+
+class RenderedPrompter(Prompter):
+    """Prompts that a template has rendered already, like `input_text` of the published pools.
+
+    Text that begins with the tokenizer's BOS gets no second one; the answer follows the text as it
+    is.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        super().__init__(tokenizer, "")
+
+    def stop_ids(self) -> tuple[int, ...]:
+        """Token ids that end an answer: the tokenizer's EOS and its template's end of turn."""
+        return Prompter(self.tokenizer, "").stop_ids()
+
+    def _render(self, text: str, target: str | None) -> str:
+        return text + (target or "")
+
+    def _tokenize(self, text: str) -> tuple[int, ...]:
+        bos = self.tokenizer.bos_token
+        rendered = bool(bos) and text.startswith(str(bos))
+        ids = self.tokenizer(text, add_special_tokens=not rendered)["input_ids"]
+        if not rendered and ids and ids[-1] == self.tokenizer.eos_token_id:
+            ids = ids[:-1]
+        return tuple(int(token) for token in ids)

@@ -109,6 +109,22 @@ def test_json_min_and_skipped_annotations(records, tmp_path):
         read_labels(path, records)
 
 
+def test_the_published_layout_is_matched_by_text(tmp_path):
+    records = to_annotate([Example(f"r{i}", t) for i, t in enumerate("abca")], [0.5] * 4, None)
+    rows = [{"input_text": t, "ground_truth": i} for i, t in enumerate("aabc")]
+    path = tmp_path / "annotated.json"
+    path.write_text(json.dumps(rows))
+    assert [e.target for e in read_labels(path, records)] == ["0", "2", "3", "1"]
+    del rows[3]["ground_truth"]
+    path.write_text(json.dumps(rows))
+    with pytest.raises(DataError, match="1 of 4 rows have no label yet: r2"):
+        read_labels(path, records)
+    rows[3]["input_text"] = "d"
+    path.write_text(json.dumps(rows))
+    with pytest.raises(DataError, match="row 3: this text was not handed out"):
+        read_labels(path, records)
+
+
 def broken(records, change):
     rows = [{**r, "label": label_of(i)} for i, r in enumerate(records)]
     change(rows)
@@ -123,7 +139,10 @@ def broken(records, change):
         (lambda rows: rows[2].update(text="else"), "line 3: the text of 'r2' has changed"),
         (lambda rows: rows[2].update(text_hash="0"), "line 3: the text of 'r2' has changed"),
         (lambda rows: rows[2].update(label="maybe"), "line 3: label 'maybe' is not one of"),
-        (lambda rows: rows[2].update(label=3), "1 of 5 rows have no label yet: r2"),
+        (lambda rows: rows[2].update(label=3), "line 3: label '3' is not one of"),
+        (lambda rows: rows[2].update(label=True), "line 3: label True is not text"),
+        (lambda rows: rows[2].update(label=float("nan")), "line 3: label nan is not text"),
+        (lambda rows: rows[2].update(label=None), "1 of 5 rows have no label yet: r2"),
         (lambda rows: rows[2].update(label=" "), "1 of 5 rows have no label yet: r2"),
         (lambda rows: rows.pop(2), "1 of 5 rows have no label yet: r2"),
     ],

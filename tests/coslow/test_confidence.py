@@ -74,6 +74,9 @@ def test_long_rows(model, prompts):
     assert skipped[1].value is None
     assert skipped[1].reason == "288 prompt tokens exceed the 254 there is room for"
     assert skipped[2].value is not None
+    strange = [*pool, (1, 97)]
+    with pytest.raises(DataError, match="row 3: token 97 is outside the model's vocabulary of 97"):
+        score_confidence(model, strange, on_long="skip", **settings)
     cut = (*pool[1][:127], *pool[1][-127:])
     truncated = score_confidence(model, pool, on_long="truncate", **settings)
     expected = score_confidence(model, [cut], **settings)[0]
@@ -93,6 +96,8 @@ def test_repeats_are_seeded_samples_all_reported(model, prompts):
     assert any(len(set(one.repeats)) > 1 for one in found)
     alone = score_confidence(model, prompts, seed=1, max_tokens=1, **settings)
     assert [one.tokens for one in alone] == [one.tokens for one in found]
+    chunks = list(stream_confidence(model, prompts, seed=1, chunk=2, **settings))
+    assert [one.tokens for one in chunks] == [one.tokens for one in found]
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def family(model: Path, folder: Path) -> Path:
     settings = as_calibrated(_of({}, stated))
     identity = family_identity(named, load_tokenizer(named))
     rng = np.random.default_rng(0)
-    calibration = _of(fingerprint(identity, named.dtype, settings), {}, rng.normal(0, 0.05, 12))
+    calibration = _of(fingerprint(identity, named, settings), {}, rng.normal(0, 0.05, 12))
     path = folder / "family.json"
     calibration.save(path)
     return path

@@ -193,7 +193,8 @@ def test_the_digitised_points_give_their_own_line_not_the_printed_one():
 
 
 @pytest.mark.parametrize(
-    "field", ["model", "revision", "template_hash", "lora_rank", "n_examples", "quantile"]
+    "field",
+    ["model", "revision", "template_hash", "lora_rank", "lora_targets", "n_examples", "quantile"],
 )
 def test_fingerprints_refuse_by_field(field):
     with pytest.raises(EstimateError, match=field):
@@ -204,6 +205,9 @@ def test_fingerprints_warn_and_forgive():
     assert "unverified" in compare_fingerprints({"model": "m"}, None, "fam")[0]
     assert "dtype" in compare_fingerprints({"dtype": "a"}, {"dtype": "b"}, "fam")[0]
     assert "quantile" in compare_fingerprints({}, {"quantile": 0.1}, "fam")[0]
+    assert compare_fingerprints({}, {"strategy": "low", "confidence_repeats": 1}, "fam") == []
+    with pytest.raises(EstimateError, match="strategy 'random'"):
+        compare_fingerprints({}, {"strategy": "random"}, "fam")
     same = {"lora_targets": ["q", "k"], "dtype": "a"}
     assert compare_fingerprints(same, {"lora_targets": ("k", "q"), "dtype": "a"}, "fam") == []
 
