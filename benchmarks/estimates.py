@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from taskeff.errors import TaskeffError
-from taskeff.estimate.advice import replay
 from taskeff.estimate.evaluate import PILOTS, compare, read_cases
+from taskeff.estimate.replay import replay
 from taskeff.estimate.shapes import Beta, Power
 
 NESTED = [list(budgets) for budgets in PILOTS[:5]]

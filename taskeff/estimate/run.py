@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from taskeff.curves.curve import TaskCurve, data_efficiency
 from taskeff.errors import EstimateError
 from taskeff.estimate.budget import predict
@@ -46,6 +44,7 @@ def task_curves(
 ) -> dict[str, TaskCurve]:
     """One curve per task from the rows of `curves.parquet`, scores averaged over seeds.
 
+    Every point keeps the seeds' spread.
     A task that scores better than its ceiling has its best score as ceiling (arXiv 2512.24991).
     """
     scores: dict[str, dict[int, list[float]]] = {}
@@ -57,7 +56,7 @@ def task_curves(
         known = ceiling_of(ceiling, task)
         best = max(score for budget, score in means.items() if budget <= cap)
         top = None if known is None else max(known, best)
-        curves[task] = data_efficiency(means, cap=cap, ceiling=top, name=task)
+        curves[task] = data_efficiency(found, cap=cap, ceiling=top, name=task)
     return curves
 
 

@@ -4,11 +4,11 @@ import json
 import pytest
 
 from taskeff.errors import DataError, EstimateError
-from taskeff.estimate.advice import replay
 from taskeff.estimate.baselines import PREDICTORS, Case, Fold, Question
 from taskeff.estimate.evaluate import compare, read_cases
 from taskeff.estimate.posterior import Pilot
 from taskeff.estimate.prior import fit_prior
+from taskeff.estimate.replay import replay
 from taskeff.estimate.rise import fit_rise
 from taskeff.estimate.shapes import Beta
 from tests.estimate.reference import REFERENCE, needs_reference
