@@ -52,7 +52,10 @@ def main() -> int:
         print(f"lc_pfn: skipped, {reason}")
     print("\nstop advice: regret as a share of the oracle's cost, by value of a full score")
     for row in advice:
-        print(f"  {row['value']:>8g} labels  regret {row['regret']:.3f}")
+        print(
+            f"  {row['value']:>8g} labels  regret {row['regret']:.3f}  "
+            f"(one budget for all: {row['fixed_regret']:.3f})"
+        )
     if options.json:
         Path(options.json).write_text(
             json.dumps({"records": records, "advice": advice}, indent=1) + "\n"
