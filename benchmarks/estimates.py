@@ -14,10 +14,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from lc_pfn import load
 
 from taskeff.errors import TaskeffError
-from taskeff.estimate.advice import replay
 from taskeff.estimate.evaluate import PILOTS, compare, read_cases
+from taskeff.estimate.replay import replay
 from taskeff.estimate.shapes import Beta, Power
 
 NESTED = [list(budgets) for budgets in PILOTS[:5]]
@@ -35,7 +36,8 @@ def main() -> int:
     options = parser.parse_args()
     try:
         cases = read_cases(options.results, options.ceilings, options.cos_low, cap=options.cap)
-        records = compare(cases)
+        lc_pfn, reason = load()
+        records = compare(cases, others={} if lc_pfn is None else {"lc_pfn": lc_pfn})
         advice = replay(cases)
     except TaskeffError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -46,9 +48,14 @@ def main() -> int:
     )
     for record in records:
         print(_line(record))
+    if lc_pfn is None:
+        print(f"lc_pfn: skipped, {reason}")
     print("\nstop advice: regret as a share of the oracle's cost, by value of a full score")
     for row in advice:
-        print(f"  {row['value']:>8g} labels  regret {row['regret']:.3f}")
+        print(
+            f"  {row['value']:>8g} labels  regret {row['regret']:.3f}  "
+            f"(one budget for all: {row['fixed_regret']:.3f})"
+        )
     if options.json:
         Path(options.json).write_text(
             json.dumps({"records": records, "advice": advice}, indent=1) + "\n"

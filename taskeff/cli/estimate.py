@@ -1,4 +1,4 @@
-"""Verbs of the estimate: predict labels needed, import measured curves."""
+"""Verbs of the estimate: predict labels needed, import and show measured curves."""
 
 from __future__ import annotations
 
@@ -23,58 +23,147 @@ def predict(
     scored: Annotated[Path | None, typer.Option(help="coslow.json of `taskeff score`.")] = None,
     target: Annotated[float, typer.Option(help="Share of zero-shot to ceiling.")] = 0.9,
     target_score: Annotated[float | None, typer.Option(help="The target as a score.")] = None,
-    zero_shot: Annotated[float | None, typer.Option(help="With --target-score.")] = None,
-    ceiling: Annotated[float, typer.Option(help="With --target-score.")] = 1.0,
+    zero_shot: Annotated[float | None, typer.Option(help="The score before fine-tuning.")] = None,
+    ceiling: Annotated[
+        float | None,
+        typer.Option(help="The best score to hope for, if known; 1 with --target-score."),
+    ] = None,
     curve: Annotated[str | None, typer.Option(help="power or beta; default: the family's.")] = None,
+    pilot: Annotated[
+        list[str] | None,
+        typer.Option(help="A fine-tune made already, BUDGET:SCORE[:N_TEST]; repeatable."),
+    ] = None,
+    pilots: Annotated[
+        Path | None, typer.Option(help="The same from a .csv or .json: budget, score, n_test.")
+    ] = None,
+    price_per_label: Annotated[float, typer.Option(help="In your currency.")] = 0.0,
+    gpu_hour_price: Annotated[float, typer.Option(help="In your currency.")] = 0.0,
+    hours_per_label: Annotated[
+        float, typer.Option(help="GPU-hours of a fine-tune per label trained on.")
+    ] = 0.0,
+    hours_fixed: Annotated[float, typer.Option(help="GPU-hours of any fine-tune besides.")] = 0.0,
+    value: Annotated[
+        float | None,
+        typer.Option(help="What the whole way to the ceiling is worth to you; gives advice."),
+    ] = None,
+    labelled: Annotated[
+        int | None, typer.Option(help="Labels made already; default: the largest pilot.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random draws.")] = 0,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the curve and its band here (.svg or .png).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Labels needed for a target, from a family's calibration and a task's CoS-Low."""
     from taskeff.errors import ConfigError
+    from taskeff.estimate.advice import Prices, outlook
     from taskeff.estimate.budget import predict as estimate
     from taskeff.estimate.budget import target_share
     from taskeff.estimate.calibration import Calibration
+    from taskeff.estimate.pilots import parse_pilot, read_pilots
 
     if (cos_low is None) == (scored is None):
         raise ConfigError("give either --cos-low NUMBER or --scored coslow.json")
     measured = None
     if scored is not None:
-        from taskeff.store import Store
-
-        record = Store(str(scored.parent)).read_json(scored.name)
-        cos_low, measured = record["cos_low"], record["fingerprint"]
+        cos_low, measured = _read_scored(scored)
     if target_score is not None:
         if zero_shot is None:
             raise ConfigError("--target-score needs --zero-shot, the score before any fine-tune")
+        ceiling = 1.0 if ceiling is None else ceiling
         target = target_share(target_score, zero_shot=zero_shot, ceiling=ceiling)
     if curve not in (None, "power", "beta"):
         raise ConfigError(f"--curve {curve!r}: use power or beta")
+    if pilot and pilots is not None:
+        raise ConfigError("give pilots either by --pilot or by --pilots FILE, not by both")
+    known = [parse_pilot(text) for text in pilot or ()]
+    if pilots is not None:
+        known = read_pilots(pilots)
     found = estimate(
-        Calibration.load(family), cos_low or 0.0, target=target, curve=curve, fingerprint=measured
-    ).to_dict()
+        Calibration.load(family),
+        cos_low or 0.0,
+        target=target,
+        curve=curve,
+        pilots=known,
+        zero_shot=zero_shot,
+        ceiling=ceiling,
+        fingerprint=measured,
+        seed=seed,
+    )
+    if labelled is None:
+        labelled = max((p.budget for p in known), default=0)
+    prices = Prices(price_per_label, gpu_hour_price, hours_per_label, hours_fixed)
+    answer = {
+        **found.to_dict(),
+        **outlook(found, prices=prices, value=value, labelled=labelled),
+    }
     if target_score is not None:
-        found["target_score"] = target_score
+        answer["target_score"] = target_score
+    if plot is not None:
+        from taskeff.estimate.plot import plot_estimate
+
+        plot_estimate(found, plot)
     if as_json:
-        show(found, True)
-        return
-    _say(found)
+        show(answer, True)
+    else:
+        _say(answer)
+
+
+def _read_scored(path: Path) -> tuple[float, dict[str, Any]]:
+    from taskeff.errors import ConfigError
+    from taskeff.store import Store
+
+    record = Store(str(path.parent)).read_json(path.name)
+    try:
+        return float(record["cos_low"]), record["fingerprint"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"--scored {path}: not a result of `taskeff score` ({error!r}); give its coslow.json"
+        ) from None
 
 
 def _say(found: dict[str, Any]) -> None:
     console = Console(soft_wrap=True, highlight=False)
     share = f"{100 * found['target']:.3g} % of the way from zero-shot to the ceiling"
     if found["reachable"]:
-        console.print(f"about {found['labels_needed']} labels reach {share}")
+        console.print(f"about {found['labels_needed']:.0f} labels reach {share}")
     else:
         console.print(f"{share} is not reachable within the cap of {found['cap']} labels")
-    if found["interval"]:
-        low, high = found["interval"]
+    for level, (low, high) in (found["intervals"] or {}).items():
         upper = "beyond the cap" if high is None else f"{high:.0f}"
-        console.print(f"{100 * found['level']:.0f} % interval: {low:.0f} to {upper}")
-    else:
+        console.print(f"  {level} % interval: {low:.0f} to {upper}")
+    if found["interval_reason"]:
         console.print(f"no interval: {found['interval_reason']}")
+    if found["reach_probability"] is not None:
+        chance = f"{100 * found['reach_probability']:.0f} %"
+        console.print(f"chance that it is reached within {found['cap']} labels: {chance}")
     console.print(f"data efficiency (AUC) {found['auc']:.3f}, curve {found['curve']}")
+    if found["cost"]:
+        console.print(f"cost from here: {_cost(found['cost'], found['prices'])}")
+    advice = found["advice"]
+    if advice and advice["action"] == "stop":
+        console.print("advice: stop labelling; what is left to gain costs more than it is worth")
+    elif advice:
+        gain = f"{100 * advice['expected_gain']:.0f} % of the range"
+        price = _cost(advice["cost"], found["prices"])
+        console.print(
+            f"advice: label {advice['more']} more, {advice['labels']} in all; expected gain {gain} "
+            f"for {price}"
+        )
+    if found["next_pilot"]:
+        console.print(f"most informative next pilot: fine-tune on {found['next_pilot']} labels")
     for warning in found["warnings"]:
         console.print(Text.assemble(("warning:", "yellow"), f" {warning}"))
+
+
+def _cost(cost: dict[str, float], prices: dict[str, float]) -> str:
+    said = [f"{cost['labels']:.0f} more labels"]
+    if prices["label"] or prices["gpu_hour"]:
+        said.append(f"{cost['money']:.2f} in money")
+    if prices["hours_per_label"] or prices["hours_fixed"]:
+        said.append(f"{cost['gpu_hours']:.3g} GPU-hours")
+    return ", ".join(said)
 
 
 @curves_app.command("import")
@@ -91,3 +180,26 @@ def import_curves(
     found = import_results(folder, ceilings, cap=cap)
     Store(str(output.parent)).write_json(found, output.name)
     print(f"{len(found['tasks'])} tasks written to {output}")
+
+
+@curves_app.command("show")
+def show_curves(
+    source: Annotated[Path, typer.Argument(help="File written by `curves import`.")],
+    as_json: AsJson = False,
+) -> None:
+    """A table of imported curves: area, zero-shot score, ceiling, labels to 80 and 90 %."""
+    from taskeff.curves.published import summarise_import
+    from taskeff.store import Store
+
+    rows = summarise_import(Store(str(source.parent)).read_json(source.name), str(source))
+    if as_json:
+        show({row.pop("task"): row for row in rows}, True)
+        return
+    print(f"{'task':<40}{'AUC':>7}{'zero':>7}{'top':>7}{'n(80 %)':>9}{'n(90 %)':>9}")
+    for row in rows:
+        labels = "".join(
+            f"{'never' if row[key] is None else format(row[key], '.0f'):>9}"
+            for key in ("labels_80", "labels_90")
+        )
+        name = row["task"][:39]
+        print(f"{name:<40}{row['auc']:>7.3f}{row['zero_shot']:>7.3f}{row['ceiling']:>7.3f}{labels}")

@@ -7,7 +7,7 @@ what was not; ``published`` repeats the paper's own arithmetic to the last digit
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,11 +26,21 @@ PUBLISHED_GRID = (50, 100, 200, 500, 1000, 2500, 5000)
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One budget's score as found: before the running maximum and the normalisation."""
+    """One budget's score as found: before the running maximum and the normalisation.
+
+    Attributes:
+        budget: labels; 0 is zero-shot.
+        score: the score, in [0, 1]; the mean over seeds where there are several.
+        status: whether it was measured.
+        seeds: number of runs behind it.
+        spread: standard deviation of a run around the mean; None with fewer than two.
+    """
 
     budget: int
     score: float
     status: Status
+    seeds: int = 1
+    spread: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,13 +74,13 @@ class TaskCurve:
 
     @property
     def status(self) -> Literal["measured", "imputed", "carried", "short"]:
-        """How far the area is measured; ``short`` if nothing was measured above a quarter of cap.
+        """How far the area is known; ``short`` if it is carried from below a quarter of the cap.
 
         Short curves say little of what happens at the cap: calibration leaves them out unless
-        asked.
+        asked. An imputed score rests on a model of the whole curve, so it is not short.
         """
         statuses = {point.status for point in self.points}
-        if 4 * self._last_measured() < self.cap:
+        if 4 * self._last_known() < self.cap:
             return "short"
         if "carried" in statuses:
             return "carried"
@@ -111,17 +121,25 @@ class TaskCurve:
             "cap": self.cap,
             "carried_share": self.carried_share,
             "points": [
-                {"budget": p.budget, "score": p.score, "status": p.status, "x": x, "y": y}
+                {
+                    "budget": p.budget,
+                    "score": p.score,
+                    "status": p.status,
+                    "seeds": p.seeds,
+                    "spread": p.spread,
+                    "x": x,
+                    "y": y,
+                }
                 for p, x, y in zip(self.points, self.x.tolist(), self.y.tolist(), strict=True)
             ],
         }
 
-    def _last_measured(self) -> int:
-        return max((p.budget for p in self.points if p.status == "measured"), default=0)
+    def _last_known(self) -> int:
+        return max((p.budget for p in self.points if p.status != "carried"), default=0)
 
 
 def data_efficiency(
-    scores: Mapping[int, float],
+    scores: Mapping[int, float | Sequence[float]],
     *,
     cap: int,
     ceiling: float | None,
@@ -141,7 +159,8 @@ def data_efficiency(
     0, its budget 0 as one label; the ceiling is the larger of the given one and the best score.
 
     Args:
-        scores: budget in labels -> score in [0, 1], in any order; budgets above `cap` are unused.
+        scores: budget in labels -> score in [0, 1], or one score a seed, which are averaged and
+            their spread kept; in any order; budgets above `cap` are unused.
         cap: the largest budget considered, in labels, at least 2.
         ceiling: the score that counts as 1, or None for the best measured.
         mode: the arithmetic, see above.
@@ -154,41 +173,59 @@ def data_efficiency(
             between zero-shot and ceiling, or a ceiling below the best score (default mode).
     """
     label = f"task {name!r}" if name else "the task"
-    _check(scores, cap, ceiling, label)
+    runs = {n: _runs(n, found, label) for n, found in scores.items()}
+    _check(runs, cap, ceiling, label)
     if mode == "published":
-        return _published_curve(scores, cap, ceiling, name, label)
-    kept = sorted(n for n in scores if n <= cap)
+        means = {n: float(np.mean(found)) for n, found in runs.items()}
+        return _published_curve(means, cap, ceiling, name, label)
+    kept = sorted(n for n in runs if n <= cap)
     if not kept or kept[0] != 0:
         raise DataError(f"{label}: no score at budget 0; measure the zero-shot score")
     if len(kept) < 2:
-        raise DataError(f"{label}: only budget 0 is measured; add at least one larger budget")
-    points = [
-        CurvePoint(n, float(scores[n]), "imputed" if n in imputed else "measured") for n in kept
-    ]
-    best = max(point.score for point in points)
+        raise DataError(
+            f"{label}, budget 0: nothing else is measured; add at least one larger budget"
+        )
+    points = [_point(n, runs[n], "imputed" if n in imputed else "measured") for n in kept]
+    top = max(points, key=lambda point: point.score)
+    best = top.score
     if ceiling is not None and ceiling < best:
         raise DataError(
-            f"{label}: the ceiling {ceiling} is below the best score {best}; raise the ceiling, "
-            "or leave it out to use the best score"
+            f"{label}, budget {top.budget}: the ceiling {ceiling} is below the best score {best}; "
+            "raise the ceiling, or leave it out to use the best score"
         )
     if kept[-1] < cap:
         points.append(CurvePoint(cap, best, "carried"))
     return _curve(name, label, "default", points, ceiling or best, cap)
 
 
-def _check(scores: Mapping[int, float], cap: int, ceiling: float | None, label: str) -> None:
+def _runs(budget: int, found: float | Sequence[float], label: str) -> Sequence[float]:
+    runs = found if isinstance(found, Sequence) else (found,)
+    if not runs:
+        raise DataError(f"{label}, budget {budget}: no score; leave the budget out or measure it")
+    return runs
+
+
+def _point(budget: int, runs: Sequence[float], status: Status) -> CurvePoint:
+    spread = float(np.std(runs, ddof=1)) if len(runs) > 1 else None
+    return CurvePoint(budget, float(np.mean(runs)), status, len(runs), spread)
+
+
+def _check(
+    runs: Mapping[int, Sequence[float]], cap: int, ceiling: float | None, label: str
+) -> None:
     if cap < 2:
         raise DataError(f"{label}: the cap {cap} is below 2 labels; set a larger cap")
     if ceiling is not None and not 0.0 < ceiling <= 1.0:
         raise DataError(f"{label}: the ceiling {ceiling} is not in (0, 1]; give it as a share")
-    for budget, score in scores.items():
+    for budget, scores in runs.items():
         if budget < 0:
             raise DataError(f"{label}, budget {budget}: a budget cannot be negative")
-        if not 0.0 <= score <= 1.0:  # also false for NaN
-            raise DataError(
-                f"{label}, budget {budget}: the score {score} is not in [0, 1]; "
-                "give scores as shares, not percentages"
-            )
+        for score in scores:
+            if not 0.0 <= score <= 1.0:  # also false for NaN
+                raise DataError(
+                    f"{label}, budget {budget}: the score {score} is not in [0, 1]; "
+                    "give scores as shares, not percentages"
+                )
 
 
 def _published_curve(
@@ -225,8 +262,9 @@ def _curve(
     zero_shot = points[0].score
     if ceiling <= zero_shot:
         raise DataError(
-            f"{label}: the scores leave no room between zero-shot ({zero_shot}) and the ceiling "
-            f"({ceiling}), so there is no curve; give a higher ceiling"
+            f"{label}, budgets {points[0].budget} to {points[-1].budget}: the scores leave no room "
+            f"between zero-shot ({zero_shot}) and the ceiling ({ceiling}), so there is no curve; "
+            "give a higher ceiling"
         )
     budgets = np.array([max(point.budget, 1) for point in points], dtype=np.float64)
     x = np.log2(budgets) / np.log2(budgets[-1])

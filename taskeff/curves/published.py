@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from taskeff.curves.curve import Mode, TaskCurve, data_efficiency
+import numpy as np
+
+from taskeff.curves.curve import CurvePoint, Mode, TaskCurve, data_efficiency
 from taskeff.errors import DataError
 
 _METRICS = ("accuracy", "exact_string_match_accuracy")
@@ -41,6 +43,61 @@ def import_results(
         "tasks": {name: curve.to_dict() for name, curve in curves.items()},
         "dropped": dropped,
     }
+
+
+def summarise_import(found: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    """One row per task of an `import_results`, highest area first (`taskeff curves show`).
+
+    Args:
+        found: what `import_results` returned.
+        where: its file, for messages.
+
+    Returns:
+        Rows of ``task, auc, zero_shot, ceiling, labels_80, labels_90``; the last two are labels
+        at that share of the range, None when the curve never gets there.
+
+    Raises:
+        DataError: it is not such a result.
+    """
+    try:
+        rows = [
+            {
+                "task": name,
+                "auc": float(task["auc"]),
+                "zero_shot": float(task["zero_shot"]),
+                "ceiling": float(task["ceiling"]),
+                **{
+                    f"labels_{share}": curve_from_dict(task).labels_to_reach(share / 100)
+                    for share in (80, 90)
+                },
+            }
+            for name, task in found["tasks"].items()
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{where}: is not a file of `taskeff curves import` ({error!r}); import the folder"
+        ) from None
+    return sorted(rows, key=lambda row: (-row["auc"], row["task"]))
+
+
+def curve_from_dict(value: Mapping[str, Any]) -> TaskCurve:
+    """The curve whose `TaskCurve.to_dict` this is."""
+    points = value["points"]
+    return TaskCurve(
+        name=value["name"],
+        mode=value["mode"],
+        points=tuple(
+            CurvePoint(p["budget"], p["score"], p["status"], p["seeds"], p["spread"])
+            for p in points
+        ),
+        x=np.array([p["x"] for p in points], dtype=np.float64),
+        y=np.array([p["y"] for p in points], dtype=np.float64),
+        auc=value["auc"],
+        zero_shot=value["zero_shot"],
+        ceiling=value["ceiling"],
+        cap=value["cap"],
+        carried_share=value["carried_share"],
+    )
 
 
 def read_curves(

@@ -8,16 +8,15 @@ asked again after every fine-tune, it stops by itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from taskeff.errors import EstimateError
-from taskeff.estimate.baselines import Case, Fold
-from taskeff.estimate.posterior import Pilot, Posterior, update
-from taskeff.estimate.prior import CurvePrior
-from taskeff.estimate.special import Floats, interpolate
+from taskeff.estimate.budget import Estimate
+from taskeff.estimate.posterior import Posterior
+from taskeff.estimate.special import Floats
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Prices:
         hours_fixed: GPU-hours of any fine-tune beside that.
     """
 
-    label: float
+    label: float = 0.0
     gpu_hour: float = 0.0
     hours_per_label: float = 0.0
     hours_fixed: float = 0.0
@@ -70,6 +69,80 @@ class Advice:
     expected_gain: float
     cost: dict[str, float]
 
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def outlook(
+    estimate: Estimate, *, prices: Prices, value: float | None = None, labelled: int = 0
+) -> dict[str, Any]:
+    """What an estimate means in money, and what to do next (`taskeff predict`).
+
+    Args:
+        estimate: the estimate.
+        prices: what a label and a fine-tune cost.
+        value: what the whole way from zero-shot to the ceiling is worth, in the prices' currency;
+            None gives no advice.
+        labelled: labels made already; they are paid for.
+
+    Returns:
+        JSON-ready ``cost`` (of the labels still to make and one fine-tune on all that are needed;
+        None when the target is not reachable), ``cost_intervals`` (coverage level -> the same at
+        both ends; None beyond the cap), ``advice`` or None with ``advice_reason``,
+        ``next_pilot`` or None with ``next_pilot_reason``, ``prices`` and ``labelled``.
+
+    Raises:
+        EstimateError: `labelled` is not in [0, cap] or `value` is negative.
+    """
+    if not 0 <= labelled <= estimate.cap:
+        raise EstimateError(f"labelled {labelled} is not in [0, {estimate.cap}]")
+
+    def cost(labels: float | None) -> dict[str, float] | None:
+        if labels is None:
+            return None
+        whole = float(np.ceil(labels))
+        if whole <= labelled:
+            return {"labels": 0.0, "gpu_hours": 0.0, "money": 0.0}
+        return _still(prices, whole, labelled)
+
+    found: dict[str, Any] = {
+        "cost": cost(estimate.labels_needed),
+        "cost_intervals": estimate.intervals
+        and {
+            f"{100 * level:.0f}": [cost(low), cost(high)]
+            for level, (low, high) in estimate.intervals.items()
+        },
+        "prices": asdict(prices),
+        "labelled": labelled,
+        "advice": None,
+        "advice_reason": None,
+        "next_pilot": None,
+        "next_pilot_reason": None,
+    }
+    if estimate.posterior is None:
+        reason = "one curve per area says nothing of what a fine-tune would teach"
+        return {**found, "advice_reason": reason, "next_pilot_reason": reason}
+    if value is None:
+        found["advice_reason"] = "no value given for the way from zero-shot to the ceiling"
+    else:
+        found["advice"] = advise(estimate.posterior, labelled, prices=prices, value=value).to_dict()
+    try:
+        found["next_pilot"] = next_pilot(estimate.posterior, estimate.target, labelled=labelled)
+    except EstimateError as error:
+        found["next_pilot_reason"] = str(error)
+    return found
+
+
+def _still(prices: Prices, labels: float, labelled: int) -> dict[str, float]:
+    """Labels, hours and money still to spend on a fine-tune on `labels`."""
+    whole = prices.cost(labels)
+    return {
+        "labels": labels - labelled,
+        "gpu_hours": whole["gpu_hours"],
+        "money": whole["money"] - prices.label * labelled,
+    }
+
 
 def advise(found: Posterior, labelled: int, *, prices: Prices, value: float) -> Advice:
     """Stop, or label up to the budget of least expected cost.
@@ -89,20 +162,16 @@ def advise(found: Posterior, labelled: int, *, prices: Prices, value: float) -> 
         raise EstimateError(f"value {value} is not a number from 0 up")
     budgets = [labelled, *(n for n in _budgets(found) if n > labelled)]
     share = mean_share(found, budgets)
-    spent = [0.0] + [prices.cost(n)["money"] - prices.label * labelled for n in budgets[1:]]
+    spent = [0.0] + [_still(prices, float(n), labelled)["money"] for n in budgets[1:]]
     best = int(np.argmin(np.array(spent) + value * (1 - share)))
     n = budgets[best]
-    cost = prices.cost(n)
+    nothing = {"labels": 0.0, "gpu_hours": 0.0, "money": 0.0}
     return Advice(
         action="stop" if best == 0 else "label",
         labels=n,
         more=n - labelled,
         expected_gain=float(share[best] - share[0]),
-        cost={
-            "labels": float(n - labelled),
-            "gpu_hours": cost["gpu_hours"] if best else 0.0,
-            "money": spent[best],
-        },
+        cost=_still(prices, float(n), labelled) if best else nothing,
     )
 
 
@@ -132,72 +201,6 @@ def next_pilot(found: Posterior, target: float, *, labelled: int = 0) -> int:
 def mean_share(found: Posterior, budgets: Sequence[int]) -> Floats:
     """float64 [budgets]: expected share of the range at each."""
     return np.mean(_shares(found, budgets), axis=0)
-
-
-def replay(
-    cases: Sequence[Case], values: Sequence[float] = (1000.0, 5000.0, 20000.0)
-) -> list[dict[str, Any]]:
-    """What following `advise` would have cost on measured curves, against knowing them.
-
-    Every task is left out of its own calibration. The policy starts from nothing, labels up to the
-    next budget of the grid for as long as the advice is to label, sees the score there, and asks
-    again; a label costs 1.
-
-    Args:
-        cases: the tasks.
-        values: what the whole range is worth, in labels.
-
-    Returns:
-        One record a value: the oracle's mean cost, the policy's, and the regret as a share of the
-        oracle's.
-    """
-    costs: dict[float, list[tuple[float, float]]] = {value: [] for value in values}
-    for case in cases:
-        prior = Fold([c for c in cases if c is not case]).calibration.prior
-        if prior is None:
-            raise EstimateError(f"{len(cases)} tasks are too few to replay advice; nine are needed")
-        curve = case.curve
-        grid = [0, *(n for n in prior.shape.budgets if n <= curve.points[-1].budget)]
-        at = np.log2(np.maximum(np.array(grid, dtype=np.float64), 1.0)) / np.log2(curve.cap)
-        share = interpolate(at, curve.x, curve.y)
-        stages = _stages(case, grid, prior)
-        for value in values:
-            spent = np.array(grid) + value * (1 - share)
-            stop = 0
-            while stop + 1 < len(grid):
-                advice = advise(stages[stop], grid[stop], prices=Prices(1.0), value=value)
-                if advice.action == "stop":
-                    break
-                stop += 1
-            costs[value].append((float(spent[stop]), float(spent.min())))
-    return [
-        {
-            "value": value,
-            "oracle": float(np.mean([best for _, best in found])),
-            "policy": float(np.mean([paid for paid, _ in found])),
-            "regret": sum(paid - best for paid, best in found) / sum(best for _, best in found),
-        }
-        for value, found in costs.items()
-    ]
-
-
-def _stages(case: Case, grid: Sequence[int], prior: CurvePrior) -> list[Posterior]:
-    """The likely curves after each budget of the grid."""
-    ceiling, base = case.ceiling, case.curve.zero_shot
-    stages: list[Posterior] = []
-    for n in grid:
-        pilots = [Pilot(b, case.scores[b]) for b in grid if 0 < b <= n and b in case.scores]
-        stages.append(
-            update(
-                prior,
-                case.cos_low,
-                cap=case.curve.cap,
-                pilots=pilots,
-                zero_shot=base,
-                ceiling=ceiling if ceiling is not None and ceiling > base else None,
-            )
-        )
-    return stages
 
 
 def _budgets(found: Posterior) -> list[int]:

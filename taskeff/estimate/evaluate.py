@@ -24,6 +24,7 @@ from taskeff.estimate.baselines import (
     Answer,
     Case,
     Ends,
+    Fitter,
     Fold,
     Predictor,
     Question,
@@ -39,6 +40,7 @@ PILOTS: tuple[tuple[int, ...], ...] = (
     (50, 100),
     (50, 100, 200),
     (50, 100, 200, 500),
+    (200,),
     (500,),
     (1000,),
 )
@@ -85,6 +87,7 @@ def compare(
     cases: Sequence[Case],
     *,
     predictors: Iterable[str] = tuple(PREDICTORS),
+    others: Mapping[str, Fitter] | None = None,
     pilots: Sequence[tuple[int, ...]] = PILOTS,
     targets: Sequence[float] = TARGETS,
 ) -> list[dict[str, Any]]:
@@ -93,6 +96,7 @@ def compare(
     Args:
         cases: the tasks.
         predictors: names from `taskeff.estimate.baselines.PREDICTORS`.
+        others: further predictors by name; they are asked only where there are pilots.
         pilots: pilot budgets shown; a task that lacks one of them is shown its others.
         targets: shares of the zero-shot-to-ceiling range.
 
@@ -101,10 +105,11 @@ def compare(
     """
     records: list[dict[str, Any]] = []
     folds = [Fold([c for c in cases if c is not case]) for case in cases]
-    for name in predictors:
-        fitted = [PREDICTORS[name](fold) for fold in folds]
+    fitters = {**{name: PREDICTORS[name] for name in predictors}, **(others or {})}
+    for name, fit in fitters.items():
+        fitted = [fit(fold) for fold in folds]
         for budgets in pilots:
-            if not budgets and name in NEEDS_PILOTS:
+            if not budgets and (name in NEEDS_PILOTS or name in (others or {})):
                 continue
             for target in targets:
                 rows = [_row(c, p, budgets, target) for c, p in zip(cases, fitted, strict=True)]

@@ -45,6 +45,7 @@ class Posterior:
         x: float64 [points], from 0 to 1: log2(labels) as a share of log2(cap).
         share: float64 [draws, points], running maximum of the score as a share of the range.
         auc: float64 [draws], area under each curve.
+        top: float64 [draws], what counts as 1 in each: (ceiling - zero_shot) / (1 - zero_shot).
         cap: the largest budget, in labels.
         effective: effective number of prior draws behind the posterior ones.
     """
@@ -52,6 +53,7 @@ class Posterior:
     x: Floats
     share: Floats
     auc: Floats
+    top: Floats
     cap: int
     effective: float
 
@@ -92,7 +94,7 @@ class Posterior:
 
 def update(
     prior: CurvePrior,
-    cos_low: float,
+    cos_low: float | None,
     *,
     cap: int,
     pilots: Sequence[Pilot] = (),
@@ -105,7 +107,7 @@ def update(
 
     Args:
         prior: the family's prior.
-        cos_low: the task's CoS-Low.
+        cos_low: the task's CoS-Low; None for a prior fitted without it.
         cap: the largest budget, in labels.
         pilots: scores measured so far, one a budget.
         zero_shot: zero-shot score; needed with pilots.
@@ -132,7 +134,8 @@ def update(
     if pilots:
         at = np.log2([float(pilot.budget) for pilot in pilots]) / np.log2(cap)
         expected = beta_cdf(at[None, :], area[:, None], concentration[:, None])
-        weights = _weigh(expected, gain * (1 - base), base, pilots, prior.shape.roughness)
+        off_curve = float(np.hypot(prior.shape.roughness, prior.shape.seed_spread))
+        weights = _weigh(expected, gain * (1 - base), base, pilots, off_curve)
     picked = rng.choice(draws, size=draws, p=weights)
     # The gain is what the highest point of the curve gained, so the cap itself is not rough.
     roughness = np.where(x < 1, prior.shape.roughness, 0.0)
@@ -148,7 +151,7 @@ def update(
     share = np.concatenate([np.zeros((draws, 1)), level / top[:, None]], axis=1)
     x = np.concatenate([[0.0], x])
     auc = ((share[:, 1:] + share[:, :-1]) / 2) @ np.diff(x)
-    return Posterior(x, share, auc, cap, float(1 / np.sum(weights**2)))
+    return Posterior(x, share, auc, top, cap, float(1 / np.sum(weights**2)))
 
 
 def interval(values: Floats, level: float) -> tuple[float, float | None]:
@@ -174,7 +177,7 @@ def _weigh(
         unit: float64 [draws], score points per such share.
         base: the zero-shot score.
         pilots: what was measured.
-        roughness: of measured curves around smooth ones, in such shares.
+        roughness: of single runs around smooth curves, in such shares.
     """
     scores = np.array([pilot.score for pilot in pilots])
     tests = np.array([pilot.n_test or N_TEST for pilot in pilots], dtype=np.float64)

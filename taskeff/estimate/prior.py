@@ -33,12 +33,14 @@ class CurvePrior:
 
     Attributes:
         coefficients: float64 [features, 3]: (logit a, log s, logit v) on the features
-            (1, CoS-Low, a-priori ceiling), the last as logit of its share of the headroom.
+            (1, CoS-Low, a-priori ceiling), the last as logit of its share of the headroom; the
+            second is there if `uses_cos_low`, the last if the tasks have ceilings that differ.
         scale: float64 [3, 3], scatter of the tasks around them.
         freedom: degrees of freedom of the predictive t.
         gram_inverse: float64 [features, features], inverse Gram matrix of the features.
         ceiling_logit: mean logit of the ceilings' share of the headroom; None if tasks have none.
         shape: the family of curves, with its roughness.
+        uses_cos_low: whether CoS-Low is among the features.
     """
 
     coefficients: Floats
@@ -47,17 +49,26 @@ class CurvePrior:
     gram_inverse: Floats
     ceiling_logit: float | None
     shape: Beta
+    uses_cos_low: bool = True
 
     def draw(
-        self, cos_low: float, headroom: float | None, draws: int, rng: np.random.Generator
+        self, cos_low: float | None, headroom: float | None, draws: int, rng: np.random.Generator
     ) -> tuple[Floats, Floats, Floats]:
         """Areas, concentrations and gains, float64 [draws] each, of a task with this CoS-Low.
 
         Args:
+            cos_low: None for a prior fitted without it.
             headroom: (ceiling - zero_shot) / (1 - zero_shot); None when unknown.
+
+        Raises:
+            EstimateError: `cos_low` is missing, or is given to a prior fitted without it.
         """
-        features = [1.0, cos_low]
-        if len(self.coefficients) == 3:
+        if (cos_low is not None) != self.uses_cos_low:
+            raise EstimateError(
+                "this prior needs a CoS-Low" if self.uses_cos_low else "this prior takes no CoS-Low"
+            )
+        features = [1.0] if cos_low is None else [1.0, cos_low]
+        if len(self.coefficients) > len(features):
             # A ceiling not known is taken to be the calibration tasks' usual one.
             features.append(_beyond(headroom, self.ceiling_logit))
         row = np.array(features)
@@ -72,12 +83,12 @@ class CurvePrior:
         )
 
 
-def fit_prior(rises: Sequence[Rise], cos_low: Sequence[float], shape: Beta) -> CurvePrior:
+def fit_prior(rises: Sequence[Rise], cos_low: Sequence[float] | None, shape: Beta) -> CurvePrior:
     """The prior of a family from its calibration tasks.
 
     Args:
         rises: one fitted rise a task.
-        cos_low: CoS-Low of each, in the same order.
+        cos_low: CoS-Low of each, in the same order; None to leave it out.
         shape: the family of curves, from `fit_shape`.
 
     Raises:
@@ -96,7 +107,11 @@ def fit_prior(rises: Sequence[Rise], cos_low: Sequence[float], shape: Beta) -> C
         ],
         axis=1,
     )
-    design = np.stack([np.ones(len(rises)), np.asarray(cos_low, dtype=np.float64)], axis=1)
+    columns = [np.ones(len(rises))]
+    if cos_low is not None:
+        columns.append(np.asarray(cos_low, dtype=np.float64))
+    design = np.stack(columns, axis=1)
+    rising = design.shape[1]
     known = [float(logit(rise.headroom)) for rise in rises if rise.headroom is not None]
     middle = float(np.mean(known)) if 2 * len(known) >= len(rises) else None
     if middle is not None and float(np.std(known)) > 1e-6:
@@ -104,7 +119,7 @@ def fit_prior(rises: Sequence[Rise], cos_low: Sequence[float], shape: Beta) -> C
         design = np.concatenate([design, extra[:, None]], axis=1)
     coefficients = np.zeros((design.shape[1], 3))
     # The a-priori ceiling speaks of how high the curve goes, not of how it gets there.
-    for column, width in ((0, 2), (1, 2), (2, design.shape[1])):
+    for column, width in ((0, rising), (1, rising), (2, design.shape[1])):
         solved = regress(design[:, :width], theta[:, column])
         coefficients[:width, column] = solved
     errors = theta - design @ coefficients
@@ -117,6 +132,7 @@ def fit_prior(rises: Sequence[Rise], cos_low: Sequence[float], shape: Beta) -> C
         gram_inverse=inverse_gram(design),
         ceiling_logit=middle,
         shape=shape,
+        uses_cos_low=cos_low is not None,
     )
 
 

@@ -46,18 +46,25 @@ def task_curves(
 ) -> dict[str, TaskCurve]:
     """One curve per task from the rows of `curves.parquet`, scores averaged over seeds.
 
+    Every point keeps the seeds' spread. A row whose ``status`` is ``imputed`` (a cell that an
+    adaptive grid skipped) makes its point one; rows without a status are measured.
     A task that scores better than its ceiling has its best score as ceiling (arXiv 2512.24991).
     """
     scores: dict[str, dict[int, list[float]]] = {}
+    imputed: dict[str, set[int]] = {}
     for row in rows:
         scores.setdefault(row["task"], {}).setdefault(row["budget"], []).append(row["score"])
+        if row.get("status") == "imputed":
+            imputed.setdefault(row["task"], set()).add(row["budget"])
     curves: dict[str, TaskCurve] = {}
     for task, found in scores.items():
         means = {budget: float(np.mean(values)) for budget, values in found.items()}
         known = ceiling_of(ceiling, task)
         best = max(score for budget, score in means.items() if budget <= cap)
         top = None if known is None else max(known, best)
-        curves[task] = data_efficiency(means, cap=cap, ceiling=top, name=task)
+        curves[task] = data_efficiency(
+            found, cap=cap, ceiling=top, name=task, imputed=imputed.get(task, ())
+        )
     return curves
 
 

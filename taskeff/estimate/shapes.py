@@ -79,11 +79,15 @@ class Beta:
         roughness: standard deviation of measured curves around the smooth one, in shares of
             their highest value; 0 when not fitted.
         budgets: the family's measured budgets, in labels: curves are straight between them.
+        seed_spread: standard deviation, in the same shares, that a single run has on top of curves
+            averaged over as many seeds as the calibration's; 0 where those are of one seed, whose
+            roughness holds it already.
     """
 
     concentration: float
     roughness: float = 0.0
     budgets: tuple[int, ...] = ()
+    seed_spread: float = 0.0
     kind: ClassVar[str] = "beta"
 
     def __post_init__(self) -> None:
@@ -106,6 +110,7 @@ class Beta:
             "concentration": self.concentration,
             "roughness": self.roughness,
             "budgets": list(self.budgets),
+            "seed_spread": self.seed_spread,
         }
 
 
@@ -124,6 +129,7 @@ def shape_from_dict(kind: str, parameters: Mapping[str, Any]) -> CurveShape:
             float(parameters["concentration"]),
             float(parameters["roughness"]),
             tuple(int(n) for n in parameters["budgets"]),
+            float(parameters.get("seed_spread", 0.0)),
         )
     except KeyError as error:
         raise EstimateError(f"curve 'beta' has no {error}; calibrate the family again") from None
@@ -169,7 +175,7 @@ def fit_shape(
     budgets = tuple(sorted(n for n, count in counts.items() if 2 * count >= len(risen)))
     if rises is None:
         rises = [fit_rise(curve) for curve in curves]
-    return Beta(s, _roughness(curves, rises), budgets)
+    return Beta(s, _roughness(curves, rises), budgets, _seed_spread(risen))
 
 
 def _roughness(curves: Sequence[TaskCurve], rises: Sequence[Rise | None]) -> float:
@@ -180,4 +186,17 @@ def _roughness(curves: Sequence[TaskCurve], rises: Sequence[Rise | None]) -> flo
             off = misfit(curve, rise)
             squares += float(off @ off)
             free += max(len(off) - 2, 0)
+    return float(np.sqrt(squares / free)) if free else 0.0
+
+
+def _seed_spread(curves: Sequence[TaskCurve]) -> float:
+    """Pooled over budgets and tasks; see `Beta.seed_spread`."""
+    squares, free = 0.0, 0
+    for curve in curves:
+        unit = float(curve.y[-1]) * (curve.ceiling - curve.zero_shot)
+        for point in curve.points:
+            if point.budget > 0 and point.spread is not None:
+                # A run is off the mean of k runs by what their mean has not averaged out.
+                squares += (point.seeds - 1) * (1 - 1 / point.seeds) * (point.spread / unit) ** 2
+                free += point.seeds - 1
     return float(np.sqrt(squares / free)) if free else 0.0

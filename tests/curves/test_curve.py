@@ -44,6 +44,19 @@ def test_short_curves_say_so():
 def test_imputed_points_are_marked():
     curve = data_efficiency({0: 0.1, 4: 0.2, 16: 0.5}, cap=16, ceiling=None, imputed={4})
     assert curve.status == "imputed"
+    # An imputed tail rests on a model of the whole curve: the task is not left out as short.
+    scores = {0: 0.1, 3: 0.2, 16: 0.5}
+    assert data_efficiency(scores, cap=16, ceiling=None, imputed={16}).status == "imputed"
+
+
+def test_seeds_are_averaged_and_their_spread_kept():
+    curve = data_efficiency({0: 0.1, 4: [0.2, 0.4], 16: [0.5]}, cap=16, ceiling=None)
+    assert curve.auc == data_efficiency({0: 0.1, 4: 0.3, 16: 0.5}, cap=16, ceiling=None).auc
+    assert [(p.seeds, p.spread) for p in curve.points][1:] == [
+        (2, pytest.approx(0.02**0.5)),
+        (1, None),
+    ]
+    assert curve.to_dict()["points"][1]["spread"] == curve.points[1].spread
 
 
 def test_published_mode_drops_small_budgets_and_carries_the_grid():
@@ -105,10 +118,12 @@ def test_order_of_rows_does_not_matter(rows):
         ({0: 0.1, 50: 1.2}, None, "budget 50"),
         ({0: 0.1, 50: float("nan")}, None, "budget 50"),
         ({0: 0.1, -5: 0.2}, None, "budget -5"),
-        ({0: 0.1}, None, "only budget 0"),
+        ({0: 0.1}, None, "budget 0: nothing else is measured"),
         ({50: 0.1, 100: 0.2}, None, "no score at budget 0"),
-        ({0: 0.1, 50: 0.1}, None, "no room"),
-        ({0: 0.1, 50: 0.6}, 0.5, "ceiling 0.5 is below the best score 0.6"),
+        ({0: 0.1, 50: 0.1}, None, "budgets 0 to 5000: .* no room"),
+        ({0: 0.1, 50: [0.2, 1.2]}, None, "budget 50"),
+        ({0: 0.1, 50: []}, None, "budget 50: no score"),
+        ({0: 0.1, 50: 0.6}, 0.5, "budget 50: the ceiling 0.5 is below the best score 0.6"),
         ({0: 0.1, 50: 0.6}, 1.5, "ceiling 1.5"),
         ({}, None, "no score"),
     ],

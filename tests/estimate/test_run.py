@@ -1,76 +1,50 @@
-"""A run's rows to curves and controls: ceilings of each task, zero-shot with the format given."""
-
-from __future__ import annotations
-
+import numpy as np
 import pytest
 
-from taskeff.estimate.run import (
-    FitSettings,
-    estimate_rows,
-    fit_run,
-    label_zero_shots,
-    task_curves,
-)
+from taskeff.estimate.rise import fit_rise
+from taskeff.estimate.run import task_curves
+from taskeff.estimate.shapes import Beta, fit_shape
+from taskeff.estimate.special import beta_cdf
 
-CAP = 64
-SCORES = {
-    "a": {0: 0.2, 8: 0.4, 64: 0.8},
-    "b": {0: 0.1, 8: 0.2, 64: 0.5},
-    "c": {0: 0.3, 8: 0.5, 64: 0.9},
-    "free": {0: 0.25, 8: 0.3, 64: 0.45},
-}
-CEILINGS = {"a": 0.9, "b": None, "c": 0.6}
-LABELS = {"a": 0.5, "b": 0.3, "c": 0.35, "free": None}
+BUDGETS = (16, 64, 256, 1024)
 
 
-@pytest.fixture
-def rows():
-    return [
-        {
-            "task": task,
-            "budget": budget,
-            "score": score,
-            "label_score": None if LABELS[task] is None else max(score, LABELS[task]),
-        }
-        for task, found in SCORES.items()
-        for budget, score in found.items()
+def rows(task, scores, **more):
+    return [{"task": task, "budget": n, "score": s, **more} for n, s in scores]
+
+
+def test_seeds_are_averaged_and_skipped_cells_marked():
+    table = [
+        *rows("a", [(0, 0.1), (16, 0.2), (64, 0.5)]),
+        *rows("a", [(16, 0.4)]),
+        *rows("a", [(256, 0.7)], status="imputed"),
     ]
-
-
-def test_each_task_has_its_own_ceiling_unless_it_did_better(rows):
-    curves = task_curves(rows, cap=CAP, ceiling=CEILINGS)
-    assert {name: curve.ceiling for name, curve in curves.items()} == {
-        "a": 0.9,  # a human's
-        "b": 0.5,  # none is known: the best score
-        "c": 0.9,  # better than the human's
-        "free": 0.45,
-    }
-    assert {c.ceiling for c in task_curves(rows, cap=CAP, ceiling=1.0).values()} == {1.0}
-
-
-def test_zero_shot_with_the_format_given_is_a_control(rows):
-    labels = label_zero_shots(rows)
-    # A task without labels has no format to be given.
-    assert labels == {"a": 0.5, "b": 0.3, "c": 0.35, "free": 0.25}
-    curves = task_curves(rows, cap=CAP, ceiling=1.0)
-    signals = {name: {"cos_low": 0.1 * i, "random_cosine": 0.2} for i, name in enumerate(curves)}
-    settings = FitSettings(CAP, 1.0, "power", "logit", "test", {})
-    fitted = fit_run(curves, signals, settings, labels)
-    assert set(fitted.controls) == {"random_cosine", "zero_shot", "label_zero_shot"}
-    assert fitted.controls["label_zero_shot"].mae != fitted.controls["zero_shot"].mae
-    assert {t.name: t.controls["label_zero_shot"] for t in fitted.tasks} == labels
-
-
-def test_measured_labels_reach_the_score_that_the_prediction_means(rows):
-    curves = task_curves(rows, cap=CAP, ceiling=CEILINGS)
-    signals = {name: {"cos_low": 0.1 * i} for i, name in enumerate(curves)}
-    settings = FitSettings(CAP, CEILINGS, "power", "logit", "test", {})
-    calibration = fit_run({n: curves[n] for n in ("a", "b", "free")}, signals, settings)
-    at_ninety = [
-        row
-        for row in estimate_rows(calibration, {"c": curves["c"]}, signals, CEILINGS)
-        if row["target"] == 0.9
+    curve = task_curves(table, cap=256, ceiling=0.9)["a"]
+    assert [(p.score, p.seeds, p.status) for p in curve.points] == [
+        (0.1, 1, "measured"),
+        (pytest.approx(0.3), 2, "measured"),
+        (0.5, 1, "measured"),
+        (0.7, 1, "imputed"),
     ]
-    # 90 % of the way from .3 to the human's .6 is .57, though the task reached .9.
-    share = (0.57 - 0.3) / (0.9 - 0.3)
-    assert at_ninety[0]["measured_labels"] == pytest.approx(curves["c"].labels_to_reach(share))
+    assert curve.points[1].spread == pytest.approx(np.std([0.2, 0.4], ddof=1))
+    assert curve.status == "imputed"
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_seeds_spread_is_found_again(seeds):
+    """Runs scattered by .05 of the range around their task's curve: the mean of three leaves .04
+    of a single run's scatter unexplained, one seed leaves none."""
+    rng = np.random.default_rng(0)
+    x = np.log2(BUDGETS) / np.log2(BUDGETS[-1])
+    table = []
+    for i in range(60):
+        smooth = beta_cdf(x, float(rng.uniform(0.3, 0.6)), 5.0)
+        table += rows(f"t{i}", [(0, 0.0)])
+        for _ in range(seeds):
+            scores = 0.8 * np.clip(smooth + 0.05 * rng.standard_normal(4), 0, 1)
+            table += rows(f"t{i}", zip(BUDGETS, scores.tolist()))
+    curves = list(task_curves(table, cap=BUDGETS[-1], ceiling=0.8).values())
+    shape = fit_shape(curves, rises=[fit_rise(curve) for curve in curves])
+    assert isinstance(shape, Beta)
+    # At the cap half of the scatter is clipped away, a quarter of the points.
+    assert shape.seed_spread == pytest.approx(0.05 * (2 / 3) ** 0.5 if seeds > 1 else 0.0, rel=0.15)

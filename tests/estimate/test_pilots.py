@@ -1,0 +1,63 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskeff.errors import EstimateError
+from taskeff.estimate.pilots import parse_pilot, read_pilots
+from taskeff.estimate.posterior import Pilot
+
+pilots = st.builds(Pilot, st.integers(1, 10**6), st.floats(0, 1), st.none() | st.integers(1, 10**6))
+
+
+def test_written_on_the_command_line():
+    assert parse_pilot("50:0.61") == Pilot(50, 0.61)
+    assert parse_pilot("50:0.61:2000") == Pilot(50, 0.61, 2000)
+
+
+@given(st.lists(pilots, min_size=1, max_size=5, unique_by=lambda p: p.budget))
+def test_both_files_say_the_same(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("pilots")
+    table = "".join(f"{p.score!r},{p.budget},{p.n_test or ''}\n" for p in rows)
+    (folder / "p.csv").write_text("score,budget,n_test\n" + table)
+    values = [{"budget": p.budget, "score": p.score, "n_test": p.n_test} for p in rows]
+    (folder / "list.json").write_text(json.dumps(values))
+    (folder / "answer.json").write_text(json.dumps({"auc": 0.4, "pilots": values}))
+    for name in ("p.csv", "list.json", "answer.json"):
+        assert read_pilots(folder / name) == rows
+
+
+@pytest.mark.parametrize("text", ["50", "50:a", "x:0.5", "50:1.5", "0:0.5", "1:2:3:4", "50:nan"])
+def test_bad_pilots_are_quoted(text):
+    with pytest.raises(EstimateError, match=text):
+        parse_pilot(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("p.csv", "budget,score\n50,0.5\n100,61\n", r"p\.csv, line 3: the score 61"),
+        ("p.csv", "budget,score\n50,nan\n", r"p\.csv, line 2: score 'nan'"),
+        ("p.csv", "budget,score\n50.5,0.3\n", r"line 2: budget 50\.5"),
+        ("p.csv", "budget,score\n50,0.3\n20,0.2\n50,0.4\n", r"line 4: budget 50 is also at .*2"),
+        ("p.csv", "budget,score,n_test\n50,0.3,0\n", "line 2: n_test 0"),
+        ("p.csv", "n,score\n50,0.3\n", "line 1: expected the columns"),
+        ("p.csv", "budget,score\n", "no pilot"),
+        ("p.json", "[]", "no pilot"),
+        ("p.json", "{", "not JSON"),
+        ("p.json", "3", "expected a list"),
+        ("p.json", '[{"budget": 50, "score": 0.5}, 3]', "row 2"),
+        ("p.json", '[{"budget": 50}]', "row 1: score None"),
+        ("p.json", '[{"budget": true, "score": 0.1}]', "row 1: budget True"),
+    ],
+)
+def test_bad_files_name_the_row(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(EstimateError, match=said):
+        read_pilots(tmp_path / name)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(EstimateError, match=r"none\.csv: cannot be read"):
+        read_pilots(tmp_path / "none.csv")
