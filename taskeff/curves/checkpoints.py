@@ -87,8 +87,9 @@ class Checkpoints:
             checkpoint_id=self._folder.child(f"step={progress['step']}").uri,
             no_dist=not dist.is_initialized(),
         )
+        strategy.refresh()
         torch.set_rng_state(tensors[_rng_name(strategy, "cpu")])
-        if strategy.workers.device.type == "cuda":
+        if strategy.device.type == "cuda":
             torch.cuda.set_rng_state(tensors[_rng_name(strategy, "cuda")])
 
     def remove(self) -> None:
@@ -119,7 +120,7 @@ def _tensors(strategy: Strategy, best: list[Tensor] | None) -> dict[str, Tensor]
     rank = strategy.workers.process_index
     tensors = dict(strategy.state())
     tensors[_rng_name(strategy, "cpu")] = torch.get_rng_state()
-    if strategy.workers.device.type == "cuda":
+    if strategy.device.type == "cuda":
         tensors[_rng_name(strategy, "cuda")] = torch.cuda.get_rng_state()
     tensors |= {f"best/rank{rank}/{i}": tensor for i, tensor in enumerate(best or ())}
     return tensors

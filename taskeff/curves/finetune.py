@@ -172,7 +172,7 @@ class FineTuner:
         answer_tokens = sum(len(example.answer_ids) for example in batch)
         world = self.workers.num_processes
         passes = list(self._passes(batch))
-        total = torch.zeros((), device=self.workers.device)
+        total = torch.zeros((), device=self.strategy.device)
         tokens = 0
         for index, (packed, counts) in enumerate(passes):
             with self.strategy.one_pass(last=index == len(passes) - 1):
@@ -199,15 +199,15 @@ class FineTuner:
         n_passes = [n_batches(share, max_tokens=limit) for share in shares]
         mine = self.workers.process_index
         for _, batch in batches(shares[mine], max_tokens=limit):
-            yield batch.to(self.workers.device), 1
+            yield batch.to(self.strategy.device), 1
         for _ in range(max(n_passes) - n_passes[mine]):
             _, filler = next(batches(examples[:1], max_tokens=limit))
-            yield filler.to(self.workers.device), 0
+            yield filler.to(self.strategy.device), 0
 
     def _sum(self, *values: float) -> list[float]:
         """Each value summed over workers."""
-        dtype = torch.float64 if self.workers.device.type != "mps" else torch.float32
-        summed: Any = reduce(torch.tensor(values, dtype=dtype, device=self.workers.device), "sum")
+        dtype = torch.float64 if self.strategy.device.type != "mps" else torch.float32
+        summed: Any = reduce(torch.tensor(values, dtype=dtype, device=self.strategy.device), "sum")
         return summed.tolist()
 
 
