@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from taskeff.curves.strategies import Strategy
 from taskeff.store import Store
@@ -53,7 +54,7 @@ class Checkpoints:
             StorageError: the storage cannot be written.
         """
         name = f"step={progress['step']}"
-        dcp.save(
+        save(
             _tensors(strategy, best),
             checkpoint_id=self._folder.child(name).uri,
             no_dist=not dist.is_initialized(),
@@ -82,7 +83,7 @@ class Checkpoints:
     def load(self, strategy: Strategy, best: list[Tensor] | None, progress: dict[str, Any]) -> None:
         """Fill the strategy's weights and moments, and `best` where given, in place."""
         tensors = _tensors(strategy, best)
-        dcp.load(
+        load(
             tensors,
             checkpoint_id=self._folder.child(f"step={progress['step']}").uri,
             no_dist=not dist.is_initialized(),

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import get_cosine_schedule_with_warmup
@@ -240,7 +241,7 @@ class Sharded(Strategy):
 
     def _wrap(self) -> None:
         _ensure_group(self.workers)
-        mesh = dist.init_device_mesh(self.device.type, (self.workers.num_processes,))
+        mesh = init_device_mesh(self.device.type, (self.workers.num_processes,))
         policy = MixedPrecisionPolicy()
         if self.config.mixed_precision == "bf16":
             policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
