@@ -33,6 +33,14 @@ METHODS = ("full", "lora")
 KEPT = {"keep_checkpoints": True}
 STORED = {"checkpoint_minutes": 1e-9}  # after every step
 
+SHORT = {"budgets": [8], "max_steps": 4}
+# (settings, how far losses may be apart): passes in bfloat16 round otherwise when cut otherwise.
+PRECISIONS = {
+    "checkpointed": ({"gradient_checkpointing": True}, 2e-5),
+    "bfloat16": ({"gradient_checkpointing": True, "dtype": "bfloat16"}, 0.02),
+    "mixed": ({"mixed_precision": "bf16"}, 0.02),
+}
+
 torch_workers = [name for name in STRATEGIES if name in ("ddp", "fsdp")]
 deepspeed_workers = [name for name in STRATEGIES if name.startswith("zero")]
 
@@ -74,6 +82,9 @@ def measure_all(model: Path, storage: Path, names: list[str]) -> None:
         for method in METHODS:
             measure_row(config_of(model, storage, name, method, **KEPT))
         measure_interrupted(config_of(model, storage / "again", name, "lora", **STORED))
+    for name in {"fsdp", "zero3"} & set(names):
+        for kind, (settings, _) in PRECISIONS.items():
+            measure_row(config_of(model, storage / kind, name, "full", **SHORT, **settings))
     if "fsdp" in names:
         fail_together(model, storage)
 
@@ -178,6 +189,29 @@ def test_workers_go_on_from_a_stored_state(with_torch, tiny_model, name):
 @pytest.mark.parametrize("name", deepspeed_workers)
 def test_deepspeed_goes_on_from_a_stored_state(with_deepspeed, tiny_model, name):
     check_resumed(with_deepspeed, tiny_model, name)
+
+
+def check_precision(storage: Path, alone: Path, model: Path, name: str, kind: str) -> None:
+    settings, apart = PRECISIONS[kind]
+    single = row_config(model, alone, **SHORT, **settings)
+    measure_row(single)
+    ours = results(config_of(model, storage / kind, name, "full", **SHORT, **settings))
+    losses = [r[8]["training"]["losses"] for r in (ours, results(single))]
+    assert losses[0] == pytest.approx(losses[1], rel=apart)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.parametrize("kind", PRECISIONS)
+def test_sharded_passes_in_every_precision(with_torch, tiny_model, tmp_path, kind):
+    check_precision(with_torch, tmp_path, tiny_model, "fsdp", kind)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.parametrize("kind", PRECISIONS)
+def test_deepspeed_passes_in_every_precision(with_deepspeed, tiny_model, tmp_path, kind):
+    check_precision(with_deepspeed, tmp_path, tiny_model, "zero3", kind)
 
 
 @pytest.mark.slow
