@@ -87,7 +87,6 @@ def train_padded(model: LlamaForCausalLM, batches: list[Examples], passes: int) 
             max_steps=len(batches),
             learning_rate=RATE,
             lr_scheduler_type="cosine",
-            warmup_steps=1,
             max_grad_norm=1.0,
             use_cpu=True,
             disable_tqdm=True,
@@ -106,9 +105,7 @@ def compare(name: str, layers: int, steps: int, rounds: int) -> None:
     """Rounds of every variant on one workload; one line each."""
     examples = examples_of(name, BATCH * steps)
     model = build(layers)
-    config = TrainingConfig(
-        learning_rate=RATE, max_steps=steps, batch_size=BATCH, warmup_ratio=1 / steps
-    )
+    config = TrainingConfig(learning_rate=RATE, max_steps=steps, batch_size=BATCH, warmup_ratio=0)
     tuner = FineTuner(model, config, seed=0)
     order = order_of(len(examples), BATCH, 0)
     batches = [[examples[i] for i in next(order)] for _ in range(steps)]
@@ -150,7 +147,7 @@ def compare_bare(shape: str, layers: int, steps: int, rounds: int, device: str, 
     """Tokens a second of our trainer and of the plain loop on the same packed batches."""
     examples = examples_of("shared", BATCH * steps)
     model = (build(layers) if shape == "85m" else billion()).to(device, getattr(torch, dtype))
-    config = TrainingConfig(learning_rate=RATE, max_steps=steps, batch_size=BATCH)
+    config = TrainingConfig(learning_rate=RATE, max_steps=steps, batch_size=BATCH, warmup_ratio=0)
     tuner = FineTuner(model, config, seed=0)
     order = order_of(len(examples), BATCH, 0)
     packed = [pack([examples[i] for i in next(order)]).to(device) for _ in range(steps)]

@@ -145,11 +145,13 @@ def measure(
     Raises:
         TaskeffError: what the user must mend; every worker of the row raises.
     """
+    import torch
     from accelerate import PartialState
 
     from taskeff.curves.bench import Bench
 
-    workers = PartialState(cpu=device == "cpu")
+    # Without a GPU too workers must find each other, which they do where they are told of it.
+    workers = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
     pending = _pending(row, store, hashes, workers)
     if not pending:
         return

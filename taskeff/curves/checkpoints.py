@@ -9,18 +9,23 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from taskeff.curves.strategies import Strategy
-from taskeff.store import Store
+from taskeff.errors import StorageError
+from taskeff.store import Store, redact
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +58,13 @@ class Checkpoints:
             StorageError: the storage cannot be written.
         """
         name = f"step={progress['step']}"
-        dcp.save(
-            _tensors(strategy, best),
-            checkpoint_id=self._folder.child(name).uri,
-            no_dist=not dist.is_initialized(),
-        )
+        place = self._folder.child(name)
+        with _storage_errors(f"cannot write {redact(place.uri)}"):
+            save(
+                _tensors(strategy, best),
+                checkpoint_id=place.uri,
+                no_dist=not dist.is_initialized(),
+            )
         if self._workers.is_main_process:
             older = [n for n in self._folder.names() if n not in (name, MARKER)]
             self._folder.write_json({**progress, **_layout(strategy)}, MARKER)
@@ -69,7 +76,10 @@ class Checkpoints:
         """The newest state's progress, None if there is none for this strategy and workers."""
         found = [None]
         if self._workers.is_main_process and self._folder.exists(MARKER):
-            found = [self._folder.read_json(MARKER)]
+            try:
+                found = [self._folder.read_json(MARKER)]
+            except StorageError as error:
+                log.warning("%s; the cell starts again", error)
         (progress,) = broadcast_object_list(found)
         if progress is None:
             return None
@@ -80,21 +90,34 @@ class Checkpoints:
         return progress
 
     def load(self, strategy: Strategy, best: list[Tensor] | None, progress: dict[str, Any]) -> None:
-        """Fill the strategy's weights and moments, and `best` where given, in place."""
+        """Fill the strategy's weights and moments, and `best` where given, in place.
+
+        Raises:
+            StorageError: the state is damaged; every worker raises.
+        """
         tensors = _tensors(strategy, best)
-        dcp.load(
-            tensors,
-            checkpoint_id=self._folder.child(f"step={progress['step']}").uri,
-            no_dist=not dist.is_initialized(),
-        )
+        place = self._folder.child(f"step={progress['step']}")
+        with _storage_errors(f"cannot read {redact(place.uri)}"):
+            load(tensors, checkpoint_id=place.uri, no_dist=not dist.is_initialized())
+        strategy.refresh()
         torch.set_rng_state(tensors[_rng_name(strategy, "cpu")])
-        if strategy.workers.device.type == "cuda":
+        if strategy.device.type == "cuda":
             torch.cuda.set_rng_state(tensors[_rng_name(strategy, "cuda")])
 
     def remove(self) -> None:
         """Remove every state, once the cell is published."""
         if self._workers.is_main_process:
             self._folder.remove_tree()
+
+
+@contextmanager
+def _storage_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except CheckpointException as error:
+        # Its text is every worker's traceback.
+        first, _ = next(iter(error.failures.values()))
+        raise StorageError(f"{what}: {type(first).__name__}: {first}") from error
 
 
 def publish_weights(strategy: Strategy, folder: Store) -> None:
@@ -119,7 +142,7 @@ def _tensors(strategy: Strategy, best: list[Tensor] | None) -> dict[str, Tensor]
     rank = strategy.workers.process_index
     tensors = dict(strategy.state())
     tensors[_rng_name(strategy, "cpu")] = torch.get_rng_state()
-    if strategy.workers.device.type == "cuda":
+    if strategy.device.type == "cuda":
         tensors[_rng_name(strategy, "cuda")] = torch.cuda.get_rng_state()
     tensors |= {f"best/rank{rank}/{i}": tensor for i, tensor in enumerate(best or ())}
     return tensors

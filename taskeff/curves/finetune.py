@@ -7,6 +7,7 @@ workers share the model is `strategies`.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import time
@@ -24,8 +25,11 @@ from transformers import PreTrainedModel
 from taskeff.config import EarlyStopping, TrainingConfig
 from taskeff.curves.checkpoints import Checkpoints
 from taskeff.curves.strategies import deal, make_strategy
+from taskeff.errors import StorageError
 from taskeff.packing import PackedBatch, answer_logits, batches, n_batches
 from taskeff.tasks.prompts import TokenizedExample
+
+log = logging.getLogger(__name__)
 
 MIN_BATCH = 4
 
@@ -108,7 +112,6 @@ class FineTuner:
         torch.manual_seed(seed)
         batch_size, steps = schedule(self.config, len(examples))
         state = _State()
-        self.restore()
         resumed_at = self._start(state, steps, checkpoints)
         stopping = self.config.early_stopping if validation else None
         order = islice(order_of(len(examples), batch_size, seed), resumed_at, None)
@@ -153,18 +156,21 @@ class FineTuner:
         return total / count
 
     def _start(self, state: _State, steps: int, checkpoints: Checkpoints | None) -> int:
-        """Ready the optimiser, from the newest checkpoint if there is one; the steps it has done.
-
-        A checkpoint's tensors are read into those that are there.
-        """
+        """Ready weights and optimiser, by the newest checkpoint if there is one; steps done."""
         progress = checkpoints.latest(self.strategy) if checkpoints else None
-        self.strategy.start(steps, done=progress["step"] if progress else 0)
         if checkpoints and progress:
-            state.set(progress)
-            if state.best_step is not None:
-                state.best = self.strategy.snapshot()
-            checkpoints.load(self.strategy, state.best, progress)
-        return state.step
+            self.strategy.start(steps, done=progress["step"])
+            best = None if progress["best_step"] is None else self.strategy.snapshot()
+            try:
+                checkpoints.load(self.strategy, best, progress)
+            except StorageError as error:
+                log.warning("%s; the cell starts again", error)
+            else:
+                state.set(progress, best)
+                return state.step
+        self.restore()
+        self.strategy.start(steps)
+        return 0
 
     def _step(self, batch: Sequence[TokenizedExample], due: bool) -> tuple[float, int, bool]:
         """One optimiser step; (loss, tokens over all workers, whether any worker is `due`)."""
@@ -172,7 +178,7 @@ class FineTuner:
         answer_tokens = sum(len(example.answer_ids) for example in batch)
         world = self.workers.num_processes
         passes = list(self._passes(batch))
-        total = torch.zeros((), device=self.workers.device)
+        total = torch.zeros((), device=self.strategy.device)
         tokens = 0
         for index, (packed, counts) in enumerate(passes):
             with self.strategy.one_pass(last=index == len(passes) - 1):
@@ -199,15 +205,15 @@ class FineTuner:
         n_passes = [n_batches(share, max_tokens=limit) for share in shares]
         mine = self.workers.process_index
         for _, batch in batches(shares[mine], max_tokens=limit):
-            yield batch.to(self.workers.device), 1
+            yield batch.to(self.strategy.device), 1
         for _ in range(max(n_passes) - n_passes[mine]):
             _, filler = next(batches(examples[:1], max_tokens=limit))
-            yield filler.to(self.workers.device), 0
+            yield filler.to(self.strategy.device), 0
 
     def _sum(self, *values: float) -> list[float]:
         """Each value summed over workers."""
-        dtype = torch.float64 if self.workers.device.type != "mps" else torch.float32
-        summed: Any = reduce(torch.tensor(values, dtype=dtype, device=self.workers.device), "sum")
+        dtype = torch.float64 if self.strategy.device.type != "mps" else torch.float32
+        summed: Any = reduce(torch.tensor(values, dtype=dtype, device=self.strategy.device), "sum")
         return summed.tolist()
 
 
@@ -244,7 +250,8 @@ class _State:
             "tokens": self.tokens,
         }
 
-    def set(self, progress: dict[str, Any]) -> None:
+    def set(self, progress: dict[str, Any], best: list[Tensor] | None) -> None:
+        self.best = best
         self.losses = progress["losses"]
         self.validation_losses = {int(k): v for k, v in progress["validation_losses"].items()}
         self.best_step = progress["best_step"]

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import get_cosine_schedule_with_warmup
@@ -76,6 +77,7 @@ class Strategy:
     def __init__(self, config: TrainingConfig, model: nn.Module, workers: PartialState):
         self.config = config
         self.workers = workers
+        self.device = _device(workers)
         self.module = model
         self._wrap()
 
@@ -121,6 +123,10 @@ class Strategy:
         """Put a snapshot back."""
         for weight, value in zip(self.weights(), values, strict=True):
             weight.copy_(value)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """To be called after `weights` were written to."""
 
     def state(self) -> dict[str, Tensor]:
         """What a cell is resumed from beside its progress: weights and moments, not copied."""
@@ -141,7 +147,7 @@ class Strategy:
         """The precision of forward passes."""
         if self.config.mixed_precision == "no":
             return nullcontext()
-        return torch.autocast(self.workers.device.type, torch.bfloat16)
+        return torch.autocast(self.device.type, torch.bfloat16)
 
     @contextmanager
     def in_step(self) -> Iterator[None]:
@@ -181,12 +187,12 @@ class Strategy:
 
     @torch.no_grad()
     def _pass_idly(self) -> None:
-        token = torch.zeros((1, 1), dtype=torch.long, device=self.workers.device)
+        token = torch.zeros((1, 1), dtype=torch.long, device=self.device)
         with self.computing():
             self.module(input_ids=token, use_cache=False)
 
     def _total(self, count: int, *, check: bool = True) -> int:
-        counts = torch.tensor(count, device=self.workers.device)
+        counts = torch.tensor(count, device=self.device)
         dist.all_reduce(counts)
         total = int(counts)
         if check and total >= _FAILED:
@@ -194,7 +200,7 @@ class Strategy:
         return total
 
     def _wrap(self) -> None:
-        self.module.to(self.workers.device)
+        self.module.to(self.device)
 
     def _adamw(self, parameters: Any) -> torch.optim.AdamW:
         return torch.optim.AdamW(
@@ -234,9 +240,8 @@ class Sharded(Strategy):
     sharded = True
 
     def _wrap(self) -> None:
-        device = self.workers.device
         _ensure_group(self.workers)
-        mesh = dist.init_device_mesh(device.type, (self.workers.num_processes,))
+        mesh = init_device_mesh(self.device.type, (self.workers.num_processes,))
         policy = MixedPrecisionPolicy()
         if self.config.mixed_precision == "bf16":
             policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
@@ -287,9 +292,10 @@ class ZeRO(Strategy):
             # Shards one parameter at a time: the whole model is never on the device.
             deepspeed.zero.Init(module=self.module, config_dict_or_path=settings)
         self.optimizer = self._adamw(self.trainable().values())
-        self._engine, *_ = deepspeed.initialize(
+        engine, *_ = deepspeed.initialize(
             model=self.module, optimizer=self.optimizer, config=settings
         )
+        self._engine: Any = engine
 
     def start(self, steps: int, *, done: int = 0) -> None:
         self._engine.optimizer.refresh_fp32_params()
@@ -314,6 +320,13 @@ class ZeRO(Strategy):
     def weights(self) -> list[Tensor]:
         return [getattr(p, "ds_tensor", p).detach() for p in self.trainable().values()]
 
+    def refresh(self) -> None:
+        # Stage 3 keeps small weights gathered beside their shards.
+        gathered = getattr(self._engine.optimizer, "persistent_parameters", [])
+        if gathered:
+            gathered[0].partition(gathered)
+            gathered[0].all_gather(gathered)
+
     def state(self) -> dict[str, Tensor]:
         rank = self.workers.process_index
         found = {f"rank{rank}/weight/{i}": weight for i, weight in enumerate(self.weights())}
@@ -324,11 +337,11 @@ class ZeRO(Strategy):
         return found
 
     def whole_weights(self) -> Iterator[tuple[str, Tensor]]:
-        from deepspeed.zero import GatheredParameters
+        import deepspeed
 
         for name, parameter in self.module.named_parameters():
             if parameter.requires_grad or self.config.method == "full":
-                with GatheredParameters([parameter], enabled=self.sharded):
+                with deepspeed.zero.GatheredParameters([parameter], enabled=self.sharded):
                     yield name, parameter.detach().to("cpu", copy=True)
 
     def computing(self) -> AbstractContextManager[Any]:
@@ -367,6 +380,10 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
     return [module for module in model.modules() if type(module).__name__ in names]
 
 
+def _device(workers: PartialState) -> torch.device:
+    return workers.device or torch.device("cpu")
+
+
 def _local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
@@ -378,5 +395,6 @@ def _whole(tensor: Tensor) -> Tensor:
 def _ensure_group(workers: PartialState) -> None:
     """A process group also where one process was started alone."""
     if not dist.is_initialized():
-        backend = "nccl" if workers.device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        backend = "nccl" if _device(workers).type == "cuda" else "gloo"
+        store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+        dist.init_process_group(backend, store=store, rank=0, world_size=1)

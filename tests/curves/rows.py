@@ -25,9 +25,10 @@ TRAINING = {
 }
 
 
-def row_config(model: Path, storage: Path, **training: Any) -> RunConfig:
+def row_config(model: Path, storage: Path, *, dtype: str = "float32", **training: Any) -> RunConfig:
     """The configuration of the row."""
     values = run_values(model, storage, training={**TRAINING, **training})
+    values["model"]["dtype"] = dtype
     return parse_config({**values, "evaluation": {"test_cap": 21}}, "test")
 
 

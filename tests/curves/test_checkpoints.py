@@ -65,6 +65,23 @@ def test_a_state_of_other_workers_is_not_used(undisturbed, tiny_model, tmp_path,
     assert outcome(config) == outcome(undisturbed)
 
 
+@pytest.mark.parametrize("damaged", ["latest.json", "step=2/__0_0.distcp"])
+def test_a_damaged_state_is_not_used(undisturbed, tiny_model, tmp_path, monkeypatch, damaged):
+    config = row_config(tiny_model, tmp_path, **SHORT, **STORED)
+    save = Checkpoints.save
+
+    def save_and_damage(self, *arguments):
+        save(self, *arguments)
+        parts = damaged.split("/")
+        if self._folder.exists(*parts):
+            self._folder.write_bytes(self._folder.read_bytes(*parts)[:20], *parts)
+
+    monkeypatch.setattr(Checkpoints, "save", save_and_damage)
+    measure_interrupted(config)
+    assert results(config)[8]["training"]["resumed_at"] == 0
+    assert outcome(config) == outcome(undisturbed)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_killed_process_loses_one_step(tiny_model, tmp_path, method):

@@ -122,8 +122,9 @@ def test_passes(loaded, rows):
 def test_mixed_precision_keeps_float32_weights(trained):
     tuner, done = trained(mixed_precision="bf16")
     assert {p.dtype for p in tuner.model.parameters()} == {torch.float32}
-    assert done.losses == pytest.approx(trained()[1].losses, rel=0.05)
-    assert done.losses != trained()[1].losses
+    plain = trained()[1].losses
+    assert done.losses[0] == pytest.approx(plain[0], rel=0.02)
+    assert done.losses != plain
 
 
 def test_early_stopping(trained):

@@ -1,6 +1,7 @@
 """Two workers give what one gives: the same losses, the same answers, the same weights."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from taskeff.config import RunConfig, TrainingConfig
+from taskeff.curves import evaluate
 from taskeff.curves.strategies import choose, deal
+from taskeff.errors import DataError, StorageError, TaskeffError
+from taskeff.store import Store
 from tests.curves.group import run_group
 from tests.curves.rows import folders, measure_interrupted, measure_row, results, row_config
 
@@ -29,6 +33,14 @@ METHODS = ("full", "lora")
 KEPT = {"keep_checkpoints": True}
 STORED = {"checkpoint_minutes": 1e-9}  # after every step
 
+SHORT = {"budgets": [8], "max_steps": 4}
+# (settings, how far losses may be apart): passes in bfloat16 round otherwise when cut otherwise.
+PRECISIONS = {
+    "checkpointed": ({"gradient_checkpointing": True}, 2e-5),
+    "bfloat16": ({"gradient_checkpointing": True, "dtype": "bfloat16"}, 0.02),
+    "mixed": ({"mixed_precision": "bf16"}, 0.02),
+}
+
 torch_workers = [name for name in STRATEGIES if name in ("ddp", "fsdp")]
 deepspeed_workers = [name for name in STRATEGIES if name.startswith("zero")]
 
@@ -37,12 +49,44 @@ def config_of(model: Path, storage: Path, name: str, method: str, **more) -> Run
     return row_config(model, storage / name / method, method=method, **STRATEGIES[name], **more)
 
 
+def fail_together(model: Path, storage: Path) -> None:
+    """One worker's trouble, while answering and while publishing; what each of them raises."""
+    rank = int(os.environ["RANK"])
+    reasons = []
+    greedy, write_json = evaluate.greedy, Store.write_json
+
+    def break_down(*arguments, **more):
+        greedy(*arguments, **more)
+        raise DataError("row 3 is broken")
+
+    def fill_up(*arguments, **more):
+        raise StorageError("the storage is full")
+
+    for place, name, broken in ((evaluate, "greedy", break_down), (Store, "write_json", fill_up)):
+        config = config_of(model, storage / name, "fsdp", "lora")
+        # Only the first worker writes.
+        patched = rank == (1 if name == "greedy" else 0)
+        setattr(place, name, broken if patched else getattr(place, name))
+        try:
+            measure_row(config)
+        except TaskeffError as error:
+            reasons.append(f"{type(error).__name__}: {error}")
+        finally:
+            evaluate.greedy, Store.write_json = greedy, write_json
+    (storage / f"reasons-{rank}.json").write_text(json.dumps(reasons))
+
+
 def measure_all(model: Path, storage: Path, names: list[str]) -> None:
     """What each worker does: every strategy and method, then one of each in two pieces."""
     for name in names:
         for method in METHODS:
             measure_row(config_of(model, storage, name, method, **KEPT))
         measure_interrupted(config_of(model, storage / "again", name, "lora", **STORED))
+    for name in {"fsdp", "zero3"} & set(names):
+        for kind, (settings, _) in PRECISIONS.items():
+            measure_row(config_of(model, storage / kind, name, "full", **SHORT, **settings))
+    if "fsdp" in names:
+        fail_together(model, storage)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +189,37 @@ def test_workers_go_on_from_a_stored_state(with_torch, tiny_model, name):
 @pytest.mark.parametrize("name", deepspeed_workers)
 def test_deepspeed_goes_on_from_a_stored_state(with_deepspeed, tiny_model, name):
     check_resumed(with_deepspeed, tiny_model, name)
+
+
+def check_precision(storage: Path, alone: Path, model: Path, name: str, kind: str) -> None:
+    settings, apart = PRECISIONS[kind]
+    single = row_config(model, alone, **SHORT, **settings)
+    measure_row(single)
+    ours = results(config_of(model, storage / kind, name, "full", **SHORT, **settings))
+    losses = [r[8]["training"]["losses"] for r in (ours, results(single))]
+    assert losses[0] == pytest.approx(losses[1], rel=apart)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.parametrize("kind", PRECISIONS)
+def test_sharded_passes_in_every_precision(with_torch, tiny_model, tmp_path, kind):
+    check_precision(with_torch, tmp_path, tiny_model, "fsdp", kind)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.parametrize("kind", PRECISIONS)
+def test_deepspeed_passes_in_every_precision(with_deepspeed, tiny_model, tmp_path, kind):
+    check_precision(with_deepspeed, tmp_path, tiny_model, "zero3", kind)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_workers_fail_together(with_torch):
+    for rank in range(2):
+        reasons = json.loads((with_torch / f"reasons-{rank}.json").read_text())
+        assert reasons == ["DataError: row 3 is broken", "StorageError: the storage is full"]
 
 
 @pytest.mark.slow
