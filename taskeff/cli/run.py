@@ -39,9 +39,13 @@ def validate(
     The answer, which alone bears the loss, stands between ⟦ and ⟧.
     """
     from taskeff.curves.validate import validate as check
-    from taskeff.errors import together
+    from taskeff.distributed.capacity import check_placement
+    from taskeff.distributed.placement import demand
+    from taskeff.errors import TaskeffError, together
 
-    found = check(_config(config, overrides), online=online)
+    loaded = _config(config, overrides)
+    found = check(loaded, online=online)
+    problems = list(found.problems)
     for task in found.tasks:
         train, validation, test = task.rows
         budgets = ", ".join(map(str, task.budgets))
@@ -53,10 +57,15 @@ def validate(
     if found.parameters is not None:
         limit = "no window" if found.window is None else f"a window of {found.window}"
         print(f"model: {found.parameters / 1e9:.3g} billion parameters, {limit}")
+        print(f"a row needs {demand(loaded, found.parameters)}, and room for activations")
+        try:
+            check_placement(loaded)
+        except TaskeffError as error:
+            problems.append(error)
     for note in found.notes:
         print(f"note: {note}")
-    if found.problems:
-        raise together(found.problems)
+    if problems:
+        raise together(problems)
     print(f"{len(found.tasks)} tasks and {found.cells} cells are ready to run")
 
 
