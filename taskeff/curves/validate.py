@@ -44,6 +44,7 @@ class Validation:
     """What a run would do, what to know of it, and everything that is wrong with it.
 
     Attributes:
+        cells: fine-tunes, and a zero-shot score per task.
         parameters: the model's, from its config.json; None where that could not be read.
         window: positions the model was made for; None if unknown or unlimited.
     """
@@ -84,12 +85,22 @@ def validate(config: RunConfig, *, online: bool = False) -> Validation:
             found.add(vocabulary_problems(prompter, examined.architecture))
     return Validation(
         tasks=tuple(_summary(task, examined) for task in examined.tasks.values()),
-        cells=0 if found.distinct else len(examined.plan().cells),
+        cells=_cells(examined),
         parameters=parameters,
         window=examined.architecture and window(examined.architecture),
         notes=tuple(note for task in examined.tasks.values() for note in _notes(task, examined)),
         problems=tuple(found.distinct),
     )
+
+
+def _cells(examined: Examined) -> int:
+    # Counted here: a plan's own cells carry hashes, for which a folder's weights are read.
+    training = examined.config.training
+    trained = sum(
+        len(set(task.budgets(training.budgets)) - {0}) * len(training.seeds)
+        for task in examined.tasks.values()
+    )
+    return trained + len(examined.tasks)
 
 
 def _summary(task: Task, examined: Examined) -> TaskSummary:
