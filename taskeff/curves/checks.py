@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from taskeff.config import RunConfig
@@ -42,6 +43,15 @@ class Problems:
     def distinct(self) -> list[TaskeffError]:
         """All of them, in the order they were found."""
         return list(self._found.values())
+
+
+def strategy_problems(config: RunConfig) -> Iterator[TaskeffError]:
+    """Packages that the training strategy needs on every machine."""
+    if config.training.strategy == "deepspeed" and find_spec("deepspeed") is None:
+        yield ConfigError(
+            "training.strategy deepspeed needs DeepSpeed: pip install 'taskeff[deepspeed]', here "
+            "and on every worker, or use fsdp"
+        )
 
 
 def size_problems(task: Task, config: RunConfig) -> Iterator[TaskeffError]:

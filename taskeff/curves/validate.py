@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from taskeff.config import RunConfig
-from taskeff.curves.checks import Problems, row_of, rows_used, short_note, vocabulary_problems
+from taskeff.curves.checks import (
+    Problems,
+    row_of,
+    rows_used,
+    short_note,
+    strategy_problems,
+    vocabulary_problems,
+)
 from taskeff.curves.online import hub_problems
 from taskeff.curves.plan import Examined, examine
 from taskeff.errors import TaskeffError
@@ -76,6 +83,7 @@ def validate(config: RunConfig, *, online: bool = False) -> Validation:
         found.add(refused.values())
     examined = examine(config, without_model="" in refused, without_rows=refused.keys())
     found.add(examined.problems)
+    found.add(strategy_problems(config))
     parameters = None
     if examined.architecture is not None:
         with found.kept():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -281,6 +282,26 @@ def test_a_model_that_cannot_be_trained_on_the_cluster_is_refused(
     code, out, err = run_cli(monkeypatch, capsys, "validate", "-c", config)
     assert code == 0, err
     assert "ready to run" in out
+
+
+def test_what_calibrate_would_refuse_is_refused_here(tmp_path, tiny_model, monkeypatch, capsys):
+    values = run_values(tiny_model, tmp_path / "results")
+    values["tasks"] = {"calibration": ["name_gender"]}
+    values["tracking"] = {"wandb_project": "mine"}
+    zero = {"strategy": "deepspeed", "deepspeed_config": {"zero_optimization": {"stage": 2}}}
+    values["training"] = {**values["training"], **zero}
+    find = importlib.util.find_spec
+
+    def find_without_extras(name, *package):
+        return None if name in {"wandb", "deepspeed"} else find(name, *package)
+
+    monkeypatch.setattr("importlib.util.find_spec", find_without_extras)
+    monkeypatch.setattr("taskeff.curves.checks.find_spec", find_without_extras)
+    config = write_config(tmp_path, values)
+    code, _, err = run_cli(monkeypatch, capsys, "validate", "-c", config)
+    assert code == 2
+    for needle in ("at least 2", "needs the package 'wandb'", "needs DeepSpeed"):
+        assert needle in err
 
 
 def test_parameters_are_counted_without_weights():
