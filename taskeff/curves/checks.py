@@ -17,8 +17,6 @@ from taskeff.tasks.task import Example, Task, TaskSpec
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-FEW_BYTES = 4  # what a target starts with decides whether it merges with the prompt
-
 
 class Problems:
     """Everything found wrong so far, each thing once."""
@@ -163,7 +161,8 @@ def vocabulary_problems(
 def _answer_lengths(task: Task, prompter: Prompter) -> dict[str, int]:
     """Answer -> its tokens, for every allowed answer and one target of each beginning."""
     text = task.train[0].text
-    starts = {(example.target or "")[:FEW_BYTES]: example for example in (*task.train, *task.test)}
+    # What it starts with decides whether a target merges with the prompt's end.
+    starts = {(example.target or "")[:1]: example for example in (*task.train, *task.test)}
     answers = {example.target or "": example.id for example in starts.values()}
     answers |= dict.fromkeys(task.spec.doc_to_choice or (), "doc_to_choice")
     return {
