@@ -204,8 +204,8 @@ def _why(config: ModelConfig, what: str, error: Exception) -> str:
         fix = "no model's own code is run here: name a model that transformers knows"
     elif os.path.isdir(config.path):
         fix = "check that the folder holds config.json, model.safetensors and tokenizer.json"
-    elif "safetensors" in said:
-        fix = "only safetensors are read: pick a revision that has them, or convert it"
+    elif "safetensors" in said or "pytorch_model.bin" in said:
+        fix = "only safetensors are read: pick a model or revision that has them, or convert it"
     else:
         fix = (
             "check the id and model.revision, the network, HF_HUB_OFFLINE and HF_ENDPOINT, "

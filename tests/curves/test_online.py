@@ -78,7 +78,7 @@ def test_every_wrong_id_revision_and_column_is_named(hub, tmp_path):
             changed(tmp_path, "overruling", dataset_path="LawInformedAI/overuling"),
             changed(tmp_path, "wic", doc_to_text="{{words}}"),
             changed(tmp_path, "boolq", dataset_kwargs={"revision": "v2"}),
-            changed(tmp_path, "quail", dataset_path="made-up/scripted"),
+            changed(tmp_path, "quail", dataset_path="made-up/scripted", dataset_kwargs={}),
         ]
     }
     config = write_config(tmp_path, values)
