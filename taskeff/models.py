@@ -198,15 +198,18 @@ def family_identity(
 
 def _why(config: ModelConfig, what: str, error: Exception) -> str:
     first = _first_line(error)
-    said = f"{error} {error.__cause__ or ''}".lower()
-    if "gated" in said or "401" in said or "403" in said:
+    said = str(error).lower()
+    if "gated repo" in said or "403" in said:
         fix = "accept its licence on the hub, log in with `hf auth login`, or give a local folder"
+    elif "valid model identifier" in said and not os.path.isdir(config.path):
+        # The hub tells a stranger of a private model what it tells of one that is not there.
+        fix = "check the id, or log in with `hf auth login` if it is private"
     elif "trust_remote_code" in said or "custom code" in said:
         fix = "no model's own code is run here: name a model that transformers knows"
     elif os.path.isdir(config.path):
         fix = "check that the folder holds config.json, model.safetensors and tokenizer.json"
-    elif "safetensors" in said:
-        fix = "only safetensors are read: pick a revision that has them, or convert it"
+    elif "safetensors" in said or "pytorch_model.bin" in said:
+        fix = "only safetensors are read: pick a model or revision that has them, or convert it"
     else:
         fix = (
             "check the id and model.revision, the network, HF_HUB_OFFLINE and HF_ENDPOINT, "

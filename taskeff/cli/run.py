@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from taskeff.cli.options import AsJson, Dtype, Model, TaskName, shorten, show
+from taskeff.errors import TaskeffError
 
 app = typer.Typer()
 
@@ -39,9 +40,12 @@ def validate(
     The answer, which alone bears the loss, stands between ⟦ and ⟧.
     """
     from taskeff.curves.validate import validate as check
+    from taskeff.distributed.placement import demand
     from taskeff.errors import together
 
-    found = check(_config(config, overrides), online=online)
+    loaded = _config(config, overrides)
+    found = check(loaded, online=online)
+    problems = [*found.problems, *_run_problems(loaded, sized=found.parameters is not None)]
     for task in found.tasks:
         train, validation, test = task.rows
         budgets = ", ".join(map(str, task.budgets))
@@ -53,11 +57,33 @@ def validate(
     if found.parameters is not None:
         limit = "no window" if found.window is None else f"a window of {found.window}"
         print(f"model: {found.parameters / 1e9:.3g} billion parameters, {limit}")
+        print(f"a row needs {demand(loaded, found.parameters)}, and room for activations")
     for note in found.notes:
         print(f"note: {note}")
-    if found.problems:
-        raise together(found.problems)
+    if problems:
+        raise together(problems)
     print(f"{len(found.tasks)} tasks and {found.cells} cells are ready to run")
+
+
+def _run_problems(loaded: Any, *, sized: bool) -> list[TaskeffError]:
+    """What `calibrate` refuses about the run as a whole; `sized`: the model's size is known."""
+    from taskeff.conclude import check_fittable
+    from taskeff.curves.checks import Problems
+
+    found = Problems()
+    with found.kept():
+        check_fittable(loaded)
+    if sized:
+        from taskeff.distributed.capacity import check_placement
+
+        with found.kept():
+            check_placement(loaded)
+    if loaded.tracking.mlflow_uri or loaded.tracking.wandb_project:
+        from taskeff.distributed.tracking import check_tracking
+
+        with found.kept():
+            check_tracking(loaded)
+    return found.distinct
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from taskeff.config import RunConfig
@@ -15,8 +16,6 @@ from taskeff.tasks.task import Example, Task, TaskSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
-
-FEW_BYTES = 4  # what a target starts with decides whether it merges with the prompt
 
 
 class Problems:
@@ -42,6 +41,15 @@ class Problems:
     def distinct(self) -> list[TaskeffError]:
         """All of them, in the order they were found."""
         return list(self._found.values())
+
+
+def strategy_problems(config: RunConfig) -> Iterator[TaskeffError]:
+    """Packages that the training strategy needs on every machine."""
+    if config.training.strategy == "deepspeed" and find_spec("deepspeed") is None:
+        yield ConfigError(
+            "training.strategy deepspeed needs DeepSpeed: pip install 'taskeff[deepspeed]', here "
+            "and on every worker, or use fsdp"
+        )
 
 
 def size_problems(task: Task, config: RunConfig) -> Iterator[TaskeffError]:
@@ -153,7 +161,8 @@ def vocabulary_problems(
 def _answer_lengths(task: Task, prompter: Prompter) -> dict[str, int]:
     """Answer -> its tokens, for every allowed answer and one target of each beginning."""
     text = task.train[0].text
-    starts = {(example.target or "")[:FEW_BYTES]: example for example in (*task.train, *task.test)}
+    # What it starts with decides whether a target merges with the prompt's end.
+    starts = {(example.target or "")[:1]: example for example in (*task.train, *task.test)}
     answers = {example.target or "": example.id for example in starts.values()}
     answers |= dict.fromkeys(task.spec.doc_to_choice or (), "doc_to_choice")
     return {

@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from taskeff.config import RunConfig
-from taskeff.curves.checks import Problems, row_of, rows_used, short_note, vocabulary_problems
+from taskeff.curves.checks import (
+    Problems,
+    row_of,
+    rows_used,
+    short_note,
+    strategy_problems,
+    vocabulary_problems,
+)
 from taskeff.curves.online import hub_problems
 from taskeff.curves.plan import Examined, examine
 from taskeff.errors import TaskeffError
@@ -44,6 +51,7 @@ class Validation:
     """What a run would do, what to know of it, and everything that is wrong with it.
 
     Attributes:
+        cells: fine-tunes, and a zero-shot score per task.
         parameters: the model's, from its config.json; None where that could not be read.
         window: positions the model was made for; None if unknown or unlimited.
     """
@@ -75,6 +83,7 @@ def validate(config: RunConfig, *, online: bool = False) -> Validation:
         found.add(refused.values())
     examined = examine(config, without_model="" in refused, without_rows=refused.keys())
     found.add(examined.problems)
+    found.add(strategy_problems(config))
     parameters = None
     if examined.architecture is not None:
         with found.kept():
@@ -84,12 +93,22 @@ def validate(config: RunConfig, *, online: bool = False) -> Validation:
             found.add(vocabulary_problems(prompter, examined.architecture))
     return Validation(
         tasks=tuple(_summary(task, examined) for task in examined.tasks.values()),
-        cells=0 if found.distinct else len(examined.plan().cells),
+        cells=_cells(examined),
         parameters=parameters,
         window=examined.architecture and window(examined.architecture),
         notes=tuple(note for task in examined.tasks.values() for note in _notes(task, examined)),
         problems=tuple(found.distinct),
     )
+
+
+def _cells(examined: Examined) -> int:
+    # Counted here: a plan's own cells carry hashes, for which a folder's weights are read.
+    training = examined.config.training
+    trained = sum(
+        len(set(task.budgets(training.budgets)) - {0}) * len(training.seeds)
+        for task in examined.tasks.values()
+    )
+    return trained + len(examined.tasks)
 
 
 def _summary(task: Task, examined: Examined) -> TaskSummary:

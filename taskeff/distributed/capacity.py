@@ -15,6 +15,8 @@ from taskeff.curves.cells import Cell
 from taskeff.curves.plan import Plan
 from taskeff.distributed.placement import Demand, demand, rows_at_once
 from taskeff.distributed.schedule import Schedule, make_schedule
+from taskeff.models import load_architecture
+from taskeff.models import parameter_count as count
 from taskeff.tasks.task import Task
 
 CHARACTERS_PER_TOKEN = 4.0
@@ -133,24 +135,7 @@ def parameter_count(config: RunConfig) -> float:
     Raises:
         ModelError: the configuration is missing, unreachable or of an unknown architecture.
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from taskeff.errors import ModelError
-
-    model = config.model
-    try:
-        shape = AutoConfig.from_pretrained(
-            model.path, revision=model.revision, trust_remote_code=False
-        )
-        with torch.device("meta"):
-            built = AutoModelForCausalLM.from_config(shape, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"cannot read the shape of model {model.path!r}: {str(error).splitlines()[0]}; "
-            "check model.path and model.revision"
-        ) from error
-    return float(built.num_parameters())
+    return float(count(load_architecture(config.model)))
 
 
 def expected(

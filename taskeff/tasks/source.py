@@ -146,6 +146,11 @@ def _why(spec: TaskSpec, error: BaseException) -> str:
     first = _reason(error)
     if "gated" in first.lower():
         fix = "accept its terms on the hub and log in with `hf auth login`"
+    elif "scripts are no longer supported" in first:
+        fix = (
+            "no data set's code is run: read the hub's own copy with "
+            "dataset_kwargs: {revision: refs/convert/parquet}, or name another source"
+        )
     elif is_on_hub(spec):
         fix = "check the id, dataset_name, the network and HF_HUB_OFFLINE"
     else:

@@ -34,6 +34,10 @@ def hub(tiny_model, tmp_path_factory):
     write_hub(root / "datasets", names=["sst2", "toxicchat0124", "overruling", "wic", "boolq"])
     gated = root / "datasets" / HUB["toxicchat0124"].id / HIDDEN
     gated.touch()
+    scripted = root / "datasets" / "made-up" / "scripted"
+    scripted.mkdir(parents=True)
+    (scripted / "README.md").write_text("---\n---\n", encoding="utf-8")
+    (scripted / "scripted.py").write_text("raise SystemExit('it ran')", encoding="utf-8")
     shutil.copytree(tiny_model, root / "models" / MODEL)
     shutil.copytree(tiny_model, root / "models" / "made-up" / "gated")
     (root / "models" / "made-up" / "gated" / HIDDEN).touch()
@@ -44,13 +48,13 @@ def hub(tiny_model, tmp_path_factory):
         yield running
 
 
-def run_python(hub: Hub | None, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Python with the hub as its only one; without `hub`, with the network switched off."""
+def run_python(hub: Hub, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python with the hub as its only one."""
     environment = {
         **os.environ,
         "HF_HOME": str(home),
-        "HF_HUB_OFFLINE": "0" if hub else "1",
-        "HF_ENDPOINT": hub.endpoint if hub else "http://127.0.0.1:9",
+        "HF_HUB_OFFLINE": "0",
+        "HF_ENDPOINT": hub.endpoint,
     }
     command = [sys.executable, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -74,18 +78,20 @@ def test_every_wrong_id_revision_and_column_is_named(hub, tmp_path):
             changed(tmp_path, "overruling", dataset_path="LawInformedAI/overuling"),
             changed(tmp_path, "wic", doc_to_text="{{words}}"),
             changed(tmp_path, "boolq", dataset_kwargs={"revision": "v2"}),
+            changed(tmp_path, "quail", dataset_path="made-up/scripted", dataset_kwargs={}),
         ]
     }
     config = write_config(tmp_path, values)
     done = run_python(hub, tmp_path, "-m", "taskeff.cli", "validate", "-c", str(config), "--online")
     assert done.returncode == 2, done.stderr
     said = [line for line in done.stderr.splitlines() if "Traceback" in line or line[:2] == "- "]
-    assert len(said) == 4, done.stderr
+    assert len(said) == 5, done.stderr
     for needles in (
         ("toxicchat0124.yaml", "lmsys/toxic-chat", "gated", "hf auth login"),
         ("overruling.yaml", "LawInformedAI/overuling", "check the id"),
         ("wic.yaml", "train row 0", "'words' is undefined", "columns are"),
         ("boolq.yaml", "aps/super_glue", "no such revision"),
+        ("quail.yaml", "made-up/scripted", "no data set's code is run", "refs/convert/parquet"),
     ):
         assert any(all(needle in line for needle in needles) for line in said), needles
     # What is right is loaded through the same hub: rows, tokenizer and shape of the model.
@@ -129,11 +135,6 @@ def test_models_by_hub_id(hub, tmp_path):
     assert "no safetensors" in said["asked made-up/pickled@None"]
     assert "check the id" in said["asked made-up/none@None"]
     assert "no such revision" in said[f"asked {MODEL}@v9"]
-    # Loaded once, the same id needs no hub.
-    loading = MODELS.partition("    found")[0].format(cases=cases[:1])
-    again = run_python(None, tmp_path, "-c", loading)
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.count("loaded") == 2
 
 
 def test_a_hub_out_of_reach_is_one_line(tmp_path, tiny_model):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, LlamaConfig
 
 from taskeff.config import parse_config
 from taskeff.curves.plan import make_plan
 from taskeff.curves.validate import Validation, validate
 from taskeff.errors import TaskeffError
+from taskeff.models import parameter_count
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.task import load_spec
 from tests.helpers import run_cli, run_values, write_config
@@ -264,6 +266,55 @@ def test_a_tokenizer_of_another_model_is_refused(model, tmp_path):
     tokenizer.save_pretrained(model)
     (problem,) = problems_of(model, tmp_path)
     assert "vocabulary has" in problem and "another model" in problem
+
+
+def test_a_model_that_cannot_be_trained_on_the_cluster_is_refused(
+    tmp_path, tiny_model, monkeypatch, capsys
+):
+    nodes = [{"name": "small", "cpus": 8, "gpus": 2, "gpu_memory_gb": 0.001}]
+    values = run_values(tiny_model, tmp_path / "results")
+    values["cluster"] = {"gpus_per_worker": 1, "workers_per_row": 2, "node_types": nodes}
+    config = write_config(tmp_path, values)
+    code, _, err = run_cli(monkeypatch, capsys, "validate", "-c", config)
+    assert code == 2 and "a row needs 2 x (1 GPU of" in err and "name larger node types" in err
+    nodes[0]["gpu_memory_gb"] = 1
+    config = write_config(tmp_path, values)
+    code, out, err = run_cli(monkeypatch, capsys, "validate", "-c", config)
+    assert code == 0, err
+    assert "ready to run" in out
+
+
+def test_what_calibrate_would_refuse_is_refused_here(tmp_path, tiny_model, monkeypatch, capsys):
+    values = run_values(tiny_model, tmp_path / "results")
+    values["tasks"] = {"calibration": ["name_gender"]}
+    values["tracking"] = {"wandb_project": "mine"}
+    zero = {"strategy": "deepspeed", "deepspeed_config": {"zero_optimization": {"stage": 2}}}
+    values["training"] = {**values["training"], **zero}
+    find = importlib.util.find_spec
+
+    def find_without_extras(name, *package):
+        return None if name in {"wandb", "deepspeed"} else find(name, *package)
+
+    monkeypatch.setattr("importlib.util.find_spec", find_without_extras)
+    monkeypatch.setattr("taskeff.curves.checks.find_spec", find_without_extras)
+    config = write_config(tmp_path, values)
+    code, _, err = run_cli(monkeypatch, capsys, "validate", "-c", config)
+    assert code == 2
+    for needle in ("at least 2", "needs the package 'wandb'", "needs DeepSpeed"):
+        assert needle in err
+
+
+def test_parameters_are_counted_without_weights():
+    shape = LlamaConfig(
+        vocab_size=128256,
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+    )
+    # What the model card of Llama-3.1-8B gives as 8.03 billion.
+    assert parameter_count(shape) == 8_030_261_248
 
 
 def test_every_length_is_found_without_tokenising_most(tiny_model, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
-REVISIONS = {REVISION, "main"}
+REVISIONS = {REVISION, "main", "refs/convert/parquet"}
 HIDDEN = ".gated"
 
 
