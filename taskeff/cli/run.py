@@ -88,18 +88,15 @@ def _run_problems(loaded: Any, *, sized: bool) -> list[TaskeffError]:
 
 @app.command()
 def plan(config: ConfigPath, overrides: Overrides = None) -> None:
-    """Say what a run would measure, and what is measured already."""
+    """Say what a run would measure and what that takes; refuse what can never be placed."""
     from taskeff.curves.plan import make_plan
+    from taskeff.distributed.capacity import forecast, lines
 
     made = make_plan(_config(config, overrides))
     for note in made.notes:
         print(f"note: {note}")
-    rows = made.pending()
-    todo = sum(len(row.budgets) for row in rows)
-    print(f"{len(made.cells)} cells: {len(made.cells) - todo} done, {todo} to measure")
-    for row in rows:
-        budgets = ", ".join(map(str, row.budgets))
-        print(f"  {row.task:<28} seed {row.seed}  budgets {budgets}")
+    for line in lines(made, forecast(made)):
+        print(line)
 
 
 @app.command()

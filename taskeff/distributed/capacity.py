@@ -89,10 +89,8 @@ def forecast(plan: Plan) -> Forecast:
     lanes = lanes_of(config.cluster, need)
     durations = expected(plan, results, parameters)
     schedule = make_schedule(durations.seconds, lanes, rows_per_job=config.cluster.rows_per_job)
-    started = schedule.start_seconds * len(schedule.jobs)
-    seconds = started + sum(durations.seconds.values())
     cluster = config.cluster
-    hours = seconds / 3600 * cluster.workers_per_row * (cluster.gpus_per_worker or 1)
+    hours = schedule.busy / 3600 * cluster.workers_per_row * (cluster.gpus_per_worker or 1)
     price = cluster.price_per_gpu_hour if cluster.gpus_per_worker else None
     return Forecast(
         cells=len(plan.cells),
@@ -105,6 +103,45 @@ def forecast(plan: Plan) -> Forecast:
         storage_bytes=sum(_stored(plan.tasks[cell.task], config) for cell in durations.seconds),
         need=need,
     )
+
+
+def lines(plan: Plan, found: Forecast) -> list[str]:
+    """The forecast in words, a row of pending cells a line."""
+    out = [f"{found.cells} cells: {found.done} done, {found.pending} to measure"]
+    for row in plan.pending():
+        seconds = sum(
+            found.durations.seconds[Cell(row.task, budget, row.seed)] for budget in row.budgets
+        )
+        budgets = ", ".join(map(str, row.budgets))
+        out.append(f"  {row.task:<28} seed {row.seed}  budgets {budgets}  about {_time(seconds)}")
+    if not found.pending:
+        return out
+    cluster = plan.config.cluster
+    jobs = len(found.schedule.jobs)
+    unit = "GPU-hours" if cluster.gpus_per_worker else "worker-hours"
+    out += [
+        f"time: about {_time(found.schedule.makespan)} ({jobs} jobs, {found.lanes} at a time), "
+        f"{found.hours:.3g} {unit}; from {found.durations.source}",
+        f"storage: about {found.storage_bytes / 1e6:.3g} MB",
+        f"placement: a row needs {found.need}" + _room(cluster, found),
+    ]
+    if found.money is not None:
+        out.insert(
+            2, f"money: about {found.money:.2f} at {cluster.price_per_gpu_hour:g} per GPU-hour"
+        )
+    return out
+
+
+def _room(cluster: ClusterConfig, found: Forecast) -> str:
+    if not cluster.node_types:
+        return "; cluster.node_types are not given, so not checked"
+    return f"; the node types hold {rows_at_once(cluster, found.need)} at once"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def lanes_of(cluster: ClusterConfig, need: Demand) -> int:

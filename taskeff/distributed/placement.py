@@ -42,7 +42,7 @@ def demand(config: RunConfig, parameters: float | None) -> Demand:
     if parameters:
         copies = 4.0 if config.training.method == "full" else 1.0
         gb = parameters * BYTES[config.model.dtype] * copies / 1e9
-        if getattr(config.training, "strategy", "auto") not in ("single", "ddp"):
+        if config.training.strategy not in ("single", "ddp"):
             gb /= cluster.workers_per_row
     on_gpu = cluster.gpus_per_worker > 0
     return Demand(

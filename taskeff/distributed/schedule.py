@@ -15,21 +15,16 @@ from taskeff.curves.cells import Cell, Row
 JOB_START_SECONDS = 25.0
 """What starting a worker group costs: processes, imports, the model. Measured on two CPU cores."""
 SPLITS = range(1, 17)
-WORTH_IT = 1.01
-"""A finer split must end this much sooner: every piece loads the model once more."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Rows, or pieces of rows, that one worker group measures; `seconds` without its start."""
+    """Rows, or a piece of one, that one worker group measures; `seconds` without its start."""
 
+    name: str
+    """In messages and folders: its first row's, with the budgets of a piece."""
     rows: tuple[Row, ...]
     seconds: float
-
-    @property
-    def name(self) -> str:
-        """The job's name in messages and folders: its first row, and its budgets if a piece."""
-        return row_name(self.rows[0])
 
 
 @dataclass(frozen=True)
@@ -39,6 +34,11 @@ class Schedule:
     jobs: tuple[Job, ...]
     makespan: float
     start_seconds: float
+
+    @property
+    def busy(self) -> float:
+        """Seconds that lanes are taken, the starts of worker groups included."""
+        return sum(self.start_seconds + job.seconds for job in self.jobs)
 
 
 def row_name(row: Row) -> str:
@@ -74,11 +74,15 @@ def make_schedule(
     options = []
     for pieces in SPLITS:
         limit = longest / pieces
-        jobs = [_job([piece]) for row in rows.values() for piece in _pieces(row, limit)]
+        jobs = [
+            _job([piece], whole=len(piece) == len(row))
+            for row in rows.values()
+            for piece in _pieces(row, limit)
+        ]
         options.append(_schedule(jobs, lanes, start_seconds))
-    best = min(option.makespan for option in options)
-    good = [option for option in options if option.makespan <= WORTH_IT * best]
-    return min(good, key=lambda option: (len(option.jobs), option.makespan))
+    # A second of every lane counts as much as a second of waiting for the end: each piece starts a
+    # worker group of its own, which must buy time.
+    return min(options, key=lambda option: option.makespan + option.busy / lanes)
 
 
 def simulate(durations: Iterable[float], lanes: int) -> float:
@@ -121,9 +125,12 @@ def _pieces(row: Mapping[Cell, float], limit: float) -> list[dict[Cell, float]]:
     return pieces
 
 
-def _job(parts: Sequence[Mapping[Cell, float]]) -> Job:
+def _job(parts: Sequence[Mapping[Cell, float]], *, whole: bool = True) -> Job:
     rows = []
     for cells in parts:
         first = next(iter(cells))
         rows.append(Row(first.task, first.seed, tuple(sorted(cell.budget for cell in cells))))
-    return Job(tuple(rows), sum(sum(cells.values()) for cells in parts))
+    name = row_name(rows[0])
+    if not whole:
+        name += "-n" + "-".join(map(str, rows[0].budgets))
+    return Job(name, tuple(rows), sum(sum(cells.values()) for cells in parts))
