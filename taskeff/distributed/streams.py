@@ -15,12 +15,14 @@ from typing import Any
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, ExecutionResources, TaskPoolStrategy
+from ray.data.exceptions import UserCodeException
+from ray.exceptions import RayError
 
 from taskeff.config import CosLowConfig, ModelConfig, ScoreConfig, ScoringConfig
 from taskeff.coslow.candidates import Candidate, choose, measure
 from taskeff.coslow.engines import EngineFactory, held_model
 from taskeff.coslow.shards import Shard, publish_shard, read_shards
-from taskeff.errors import TaskeffError
+from taskeff.errors import ClusterError, TaskeffError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.ranking import estimate_rows
 from taskeff.tasks.prompts import Prompter
@@ -49,6 +51,9 @@ def bounded(scoring: ScoringConfig) -> Iterator[None]:
     ours.enable_progress_bars = False
     # A block is one shard: a large pool then spreads over the actors, and waits in small pieces.
     ours.target_max_block_size = 1
+    # A node may be lost while its actor loads the model; a model that cannot load still ends the
+    # run.
+    ours.max_consecutive_actor_init_deaths = 3
     ours.execution_options.resource_limits = ExecutionResources.for_limits(
         object_store_memory=scoring.queue_mb * 1e6
     )
@@ -97,7 +102,7 @@ def choose_examples(
     """`choose` for every candidate, by tasks without a model."""
     known = ray.put({one.name: one for one in candidates})
     stream = _items(candidates).map(
-        _Known(partial(choose, settings=settings), known),  # type: ignore[arg-type]
+        _Known(partial(_chosen, settings=settings), known),  # type: ignore[arg-type]
         compute=TaskPoolStrategy(size=config.scoring.readers),
         num_cpus=config.scoring.cpus_per_reader,
     )
@@ -125,9 +130,7 @@ def estimate(
     fingerprint: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     """`estimate_rows` over the cluster's CPUs: one estimate takes a tenth of a second."""
-    if len(records) <= ESTIMATES_PER_TASK:
-        return estimate_rows(records, calibration, targets=targets, fingerprint=fingerprint)
-    task = ray.remote(estimate_rows)
+    task: Any = ray.remote(estimate_rows)  # type: ignore[call-overload]
     shared = ray.put(calibration)
     pending = [
         task.remote(
@@ -157,7 +160,7 @@ def _fetched(known: ray.ObjectRef) -> dict[str, Candidate]:
 
 
 @lru_cache(maxsize=2)
-def _tokenizer(model: ModelConfig) -> Any:
+def _tokenizer(model: Any) -> Any:
     from taskeff.models import load_tokenizer
 
     return load_tokenizer(model)
@@ -177,8 +180,15 @@ def _read(
         )
         for shard in shards:
             yield {**shard.to_record(), "error": ""}
-    except TaskeffError as error:
-        yield {**Shard.nothing(candidate.name).to_record(), "error": str(error)}
+    except Exception as error:  # noqa: BLE001 - one source must not stop the others
+        yield {**Shard.nothing(candidate.name).to_record(), "error": _reason(error)}
+
+
+def _chosen(candidate: Candidate, settings: CosLowConfig) -> dict[str, Any]:
+    try:
+        return choose(candidate, settings)
+    except Exception as error:  # noqa: BLE001 - one data set must not stop the others
+        return {"dataset": candidate.name, "status": "failed", "reason": _reason(error)}
 
 
 class ConfidenceScorer:
@@ -201,9 +211,9 @@ class ConfidenceScorer:
             return found
         try:
             return found | publish_shard(self.engine, shard, self.known[shard.dataset].folder)
-        except (TaskeffError, RuntimeError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever an engine raises is its shard's
             # Not a row's fault (memory, storage): nothing is published, the next run tries again.
-            return {**found, "error": _first_line(error)}
+            return {**found, "error": _reason(error)}
 
 
 class GradientScorer:
@@ -219,8 +229,8 @@ class GradientScorer:
         candidate = self.known[row["dataset"]]
         try:
             measure(candidate, self.model, self.tokenizer, self.settings)
-        except (TaskeffError, RuntimeError) as error:
-            return {"dataset": candidate.name, "error": _first_line(error)}
+        except Exception as error:  # noqa: BLE001 - one data set must not stop the others
+            return {"dataset": candidate.name, "error": _reason(error)}
         return {"dataset": candidate.name, "error": ""}
 
 
@@ -235,8 +245,17 @@ def _items(candidates: Sequence[Candidate]) -> ray.data.Dataset:
 
 
 def _records(stream: ray.data.Dataset) -> Iterator[dict[str, Any]]:
-    for row in stream.iter_rows():
-        yield {key: _plain(value) for key, value in row.items()}
+    """The stream's rows; what ends it early is one line of what was wrong."""
+    try:
+        for row in stream.iter_rows():
+            yield {key: _plain(value) for key, value in row.items()}
+    except (RayError, UserCodeException) as error:
+        lines = [line.strip() for line in str(error).splitlines() if "Error: " in line]
+        reason = lines[-1].removeprefix("taskeff.errors.") if lines else _reason(error)
+        raise ClusterError(
+            f"the workers could not go on: {reason}; what they finished is kept: mend the cause "
+            "and run the same command again"
+        ) from error
 
 
 def _plain(value: Any) -> Any:
@@ -252,6 +271,8 @@ def _actors(scoring: ScoringConfig) -> Mapping[str, Any]:
     }
 
 
-def _first_line(error: BaseException) -> str:
+def _reason(error: Exception) -> str:
+    if isinstance(error, TaskeffError):
+        return str(error)
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0].strip() if lines else type(error).__name__
+    return ": ".join([type(error).__name__, *(line.strip() for line in lines[:1])])

@@ -63,7 +63,7 @@ def scored(
                 "logprobs_mode": "raw_logprobs",
             },
             batch_size=min(scoring.shard_rows, 256),
-            concurrency=tuple(scoring.actors),
+            concurrency=scoring.actors,
             should_continue_on_error=True,
             chat_template_stage=False,
             tokenize_stage=False,

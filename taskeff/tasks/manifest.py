@@ -245,7 +245,8 @@ def _records(path: str) -> Iterator[tuple[str, Any]]:
     if suffix not in readers:
         raise DataError(f"{redact(path)}: a manifest is .yaml, .jsonl, .csv or .parquet")
     try:
-        with fsspec.open(path, "rb") as file:
+        opened: Any = fsspec.open(path, "rb")
+        with opened as file:
             data = file.read()
         yield from readers[suffix](data)
     except FileNotFoundError:

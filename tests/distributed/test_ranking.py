@@ -11,6 +11,7 @@ from rich.console import Console
 from taskeff.coslow.shards import read_parts
 from taskeff.distributed.ranking import rank
 from taskeff.distributed.session import ray_session
+from taskeff.errors import ClusterError
 from taskeff.store import Store
 from tests.distributed import candidates as made
 from tests.distributed import engines
@@ -187,11 +188,21 @@ def test_a_fault_of_the_machine_is_tried_again(tiny_model, family, tmp_path):
     )
     config = made.score_config(tiny_model, manifest, tmp_path / "out", family)
     (row,) = rank(config, engine=engines.OutOfMemory, console=QUIET)
-    assert (row["status"], row["reason"]) == ("failed", "out of memory")
+    assert (row["status"], row["reason"]) == ("failed", "RuntimeError: out of memory")
     assert files(tmp_path) == {}
     (row,) = rank(config, engine=engines.Constant, console=QUIET)
     assert row["status"] == "awaiting_labels"
     assert sorted(scores(tmp_path, "words")) == list(range(40))
+
+
+@pytest.mark.slow
+def test_an_engine_that_cannot_start_is_one_line(tiny_model, family, tmp_path):
+    made.write_lines(tmp_path / "words.jsonl", made.word_rows(made.LABELS["kinds"], 1, 40))
+    manifest = made.write_manifest(tmp_path, [made.entry("words", made.LABELS["kinds"])])
+    config = made.score_config(tiny_model, manifest, tmp_path / "out", family)
+    with pytest.raises(ClusterError, match="ModelError: cannot load the model of 'x'") as caught:
+        rank(config, engine=engines.CannotStart, console=QUIET)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_what_is_wrong_with_the_run_is_one_line(tiny_model, family, tmp_path, monkeypatch, capsys):
@@ -207,3 +218,11 @@ def test_what_is_wrong_with_the_run_is_one_line(tiny_model, family, tmp_path, mo
     assert (code, "--family, --out, --model" in error) == (2, True)
     code, _, error = run_cli(monkeypatch, capsys, *command, "scoring.shard_row=3")
     assert (code, "did you mean 'shard_rows'" in error) == (2, True)
+
+
+def test_the_configuration_that_is_shipped_is_one():
+    from taskeff.config import load_score_config
+
+    config = load_score_config("configs/score.yaml", ["targets=[0.5]"])
+    assert config.targets == (0.5,)
+    assert config.scoring.cpus_per_actor <= 0.5
