@@ -30,6 +30,7 @@ from taskeff.distributed.session import ray_session
 from taskeff.distributed.streams import (
     ESTIMATES_PER_TASK,
     bounded,
+    check_placeable,
     choose_examples,
     estimate,
     measure_gradients,
@@ -120,6 +121,7 @@ class _Run:
         """Start or join Ray, once, and only where something is left to do."""
         if not self.connected:
             self.stack.enter_context(ray_session())
+            check_placeable(self.config.scoring)
             self.stack.enter_context(bounded(self.config.scoring))
             self.connected = True
 

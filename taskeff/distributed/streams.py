@@ -7,6 +7,7 @@ data set it is of. Rows on their way are bounded by the context's queue; the dri
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -62,6 +63,27 @@ def bounded(scoring: ScoringConfig) -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
+
+
+def check_placeable(scoring: ScoringConfig) -> None:
+    """Refuse what a cluster that cannot grow will never place, rather than wait for it.
+
+    Raises:
+        ClusterError: naming the setting, what it asks for and what there is.
+    """
+    if "RAY_ADDRESS" in os.environ:
+        return  # it may have an autoscaler
+    there = ray.cluster_resources()
+    asked = {
+        "CPU": scoring.cpus_per_actor + scoring.cpus_per_reader,
+        "GPU": scoring.gpus_per_actor,
+    }
+    for kind, amount in asked.items():
+        if amount > there.get(kind, 0):
+            raise ClusterError(
+                f"scoring asks for {amount:g} {kind}s for one actor and one reader, this cluster "
+                f"has {there.get(kind, 0):g}; lower scoring.{kind.lower()}s_per_actor"
+            )
 
 
 def score_pools(
