@@ -46,18 +46,18 @@ def write(path, given):
     return path
 
 
-def candidate(path, store, *, target="{{ label }}"):
+def candidate(path, store, *, labelled=True):
     spec = TaskSpec.model_validate(
         {
             "task": "t",
             "dataset_path": "json",
             "dataset_kwargs": {"data_files": str(path)},
             "doc_to_text": "{{ text }}",
-            "doc_to_target": target,
+            "doc_to_target": "{{ label }}" if labelled else "{{ text }}",
             "doc_to_choice": ["a", "b"],
         }
     )
-    return Candidate(Entry(spec, bool(target)), store, tuple(source_stamp(spec)), 0)
+    return Candidate(Entry(spec, labelled), store, tuple(source_stamp(spec)), 0)
 
 
 def shards_of(one, prompter, rows_per_shard=16):
@@ -187,6 +187,6 @@ def test_a_label_outside_the_choices_is_named_by_file_and_line(tmp_path, prompte
 
 def test_an_unlabelled_pool_needs_no_label_column(tmp_path, prompter):
     path = write(tmp_path / "rows.jsonl", [{"text": f"row {i}"} for i in range(40)])
-    one = candidate(path, Store(str(tmp_path / "out")), target="")
+    one = candidate(path, Store(str(tmp_path / "out")), labelled=False)
     scored(one, prompter, Counting())
     assert choose(one, SETTINGS)["status"] == "awaiting_labels"
