@@ -33,7 +33,7 @@ import psutil
 import pyarrow.parquet as pq
 import yaml
 
-from taskeff.config import CosLowConfig, ScoreConfig, parse_config
+from taskeff.config import CosLowConfig, parse_config
 from taskeff.coslow.candidates import Candidate
 from taskeff.coslow.engines import BuiltinEngine, EngineFactory, Scored
 from taskeff.coslow.gradients import gradient_gram
@@ -42,6 +42,7 @@ from taskeff.distributed.session import ray_session
 from taskeff.distributed.streams import bounded, score_pools
 from taskeff.models import load_tokenizer
 from taskeff.packing import shared_prefix
+from taskeff.score_config import ScoreConfig
 from taskeff.store import Store
 from taskeff.tasks.manifest import load_manifest
 from taskeff.tasks.prompts import Prompter

@@ -14,7 +14,7 @@ import yaml
 from rich.console import Console
 from rich.text import Text
 
-from taskeff.config import CosLowConfig, ScoreConfig
+from taskeff.config import CosLowConfig
 from taskeff.coslow.candidates import (
     Candidate,
     candidate_hash,
@@ -43,6 +43,7 @@ from taskeff.estimate.fingerprint import compare_fingerprints
 from taskeff.estimate.ranking import estimate_rows, ordered
 from taskeff.models import family_identity, load_tokenizer
 from taskeff.report.ranking import write_ranking
+from taskeff.score_config import ScoreConfig
 from taskeff.store import Store, redact
 from taskeff.tasks.manifest import Entry, Manifest, load_manifest
 from taskeff.tasks.rows import source_stamp

@@ -19,13 +19,14 @@ from ray.data import ActorPoolStrategy, ExecutionResources, TaskPoolStrategy
 from ray.data.exceptions import UserCodeException
 from ray.exceptions import RayError
 
-from taskeff.config import CosLowConfig, ModelConfig, ScoreConfig, ScoringConfig
+from taskeff.config import CosLowConfig, ModelConfig
 from taskeff.coslow.candidates import Candidate, choose, measure
 from taskeff.coslow.engines import EngineFactory, held_model
 from taskeff.coslow.shards import Shard, publish_shard, read_shards
 from taskeff.errors import ClusterError, TaskeffError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.ranking import estimate_rows
+from taskeff.score_config import ScoreConfig, ScoringConfig
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.rows import Pool
 

@@ -16,11 +16,12 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy
 
-from taskeff.config import CosLowConfig, ScoreConfig
+from taskeff.config import CosLowConfig
 from taskeff.coslow.candidates import Candidate
 from taskeff.coslow.engines import Scored
 from taskeff.coslow.shards import Shard, part_table, shard_summary
 from taskeff.errors import ConfigError
+from taskeff.score_config import ScoreConfig
 
 HEADER = "header"  # the shard without its tokens; travels with its first row
 

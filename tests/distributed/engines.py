@@ -9,9 +9,9 @@ from pathlib import Path
 
 import ray
 
-from taskeff.config import ScoreConfig, load_score_config
 from taskeff.coslow.engines import BuiltinEngine, Scored
 from taskeff.errors import ModelError
+from taskeff.score_config import ScoreConfig, load_score_config
 
 
 class Constant:

@@ -233,7 +233,7 @@ def test_what_is_wrong_with_the_run_is_one_line(tiny_model, family, tmp_path, mo
 
 
 def test_the_configuration_that_is_shipped_is_one():
-    from taskeff.config import load_score_config
+    from taskeff.score_config import load_score_config
 
     config = load_score_config("configs/score.yaml", ["targets=[0.5]"])
     assert config.targets == (0.5,)
