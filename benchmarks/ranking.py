@@ -26,11 +26,12 @@ import numpy as np
 import yaml
 from scipy.stats import spearmanr
 
-from taskeff.config import RunConfig, ScoreConfig, parse_config
+from taskeff.config import RunConfig, parse_config
 from taskeff.distributed.ranking import rank
 from taskeff.errors import TaskeffError
 from taskeff.estimate.regression import bootstrap_interval, left_out_means, left_out_predictions
 from taskeff.estimate.run import task_curves
+from taskeff.score_config import ScoreConfig
 from taskeff.store import Store
 from taskeff.tasks.task import load_spec, load_task
 

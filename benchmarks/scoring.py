@@ -2,6 +2,7 @@
 
     python benchmarks/scoring.py speed --model .cache/smollm2-135m-instruct
     python benchmarks/scoring.py memory --model .cache/smollm2-135m-instruct
+    python benchmarks/scoring.py row --model .cache/smollm2-135m-instruct
 
 `speed`: rows per second of one engine (a) in a bare loop in this process, the model loaded once
 before the clock starts; (b) in a loop over the data sets that loads the model for each; (c) in the
@@ -10,12 +11,17 @@ to their last, so that a start-up is in none but (b), where it is the point; it 
 
 `memory`: a scorer of constant cost in place of the model; the driver's resident memory and the
 object store's use at their highest, over pools of growing size.
+
+`row`: what one row of the bundled tasks costs in tokens, bytes and seconds of one core; the numbers
+that docs/scale.md is derived from.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import pickle
 import random
 import tempfile
 import threading
@@ -24,25 +30,31 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow.parquet as pq
 import yaml
 
-from taskeff.config import CosLowConfig, ScoreConfig, parse_config
+from taskeff.config import CosLowConfig, parse_config
 from taskeff.coslow.candidates import Candidate
 from taskeff.coslow.engines import BuiltinEngine, EngineFactory, Scored
+from taskeff.coslow.gradients import gradient_gram
 from taskeff.coslow.shards import read_shards, score_shard
 from taskeff.distributed.session import ray_session
 from taskeff.distributed.streams import bounded, score_pools
 from taskeff.models import load_tokenizer
+from taskeff.packing import shared_prefix
+from taskeff.score_config import ScoreConfig
 from taskeff.store import Store
 from taskeff.tasks.manifest import load_manifest
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.rows import Pool, source_stamp
+from taskeff.tasks.task import load_spec, load_task
 
 SETTINGS = CosLowConfig(max_new_tokens=4)
 DESCRIPTION = (
     "You will be given some English words. Decide which of them names something that is alive. "
     "Answer with exactly one of these two words: first, last."
 )
+TASKS = ["sentiment_words", "past_tense", "boolean_expressions", "coloured_objects", "weekdays"]
 WORDS = "cat stone river oak chair wolf cloud fern lamp trout brick rose spoon hawk glass moss"
 
 
@@ -218,18 +230,81 @@ def memory(options: argparse.Namespace) -> None:
                     )
 
 
+def row(options: argparse.Namespace) -> None:
+    """Print tokens, bytes and seconds per row, over the bundled tasks."""
+    config = parse_config(
+        {
+            "manifest": "none",
+            "model": {"path": options.model, "name": "benchmark", "dtype": "float32"},
+            "family": "none",
+            "out": "none",
+        },
+        "benchmark",
+        ScoreConfig,
+    )
+    tokenizer, engine = load_tokenizer(config.model), BuiltinEngine(config, SETTINGS)
+    print(
+        "| task | prompt tokens | after the shared prefix | text bytes | shard bytes | part bytes "
+        "| read and tokenise, rows/s | score, rows/s | gradients, s per 32 |\n"
+        "|---|---|---|---|---|---|---|---|---|"
+    )
+    found = [_row(name, options, tokenizer, engine) for name in options.tasks]
+    for name, values in [
+        *zip(options.tasks, found, strict=True),
+        ("mean", [sum(column) / len(found) for column in zip(*found, strict=True)]),
+    ]:
+        print(f"| {name} | " + " | ".join(f"{value:.1f}" for value in values) + " |")
+
+
+def _row(name: str, options: argparse.Namespace, tokenizer: Any, engine: Any) -> list[float]:
+    task = load_task(load_spec(name), 0)
+    n = options.rows
+    spec = task.spec
+    shards = read_shards(
+        Pool(spec, 0), Prompter(tokenizer, spec.description), rows_per_shard=n, max_new_tokens=4
+    )
+    next(shards)  # the builder and the first row's compilation are not a row's cost
+    started = time.perf_counter()
+    shard = next(shards)
+    read = time.perf_counter() - started
+    started = time.perf_counter()
+    table = score_shard(engine, shard)
+    scored = time.perf_counter() - started
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    prompts = shard.prompts()
+    prompter = Prompter(tokenizer, spec.description)
+    examples = [prompter.encode_example(one, end_of_turn=False) for one in task.train[:32]]
+    started = time.perf_counter()
+    gradient_gram(engine.model, examples, memory=500_000_000)
+    gradients = time.perf_counter() - started
+    rows = len(table)
+    text = sum(len(one.text.encode()) for one in task.train[:n]) / len(task.train[:n])
+    return [
+        sum(map(len, prompts)) / rows,
+        sum(map(len, prompts)) / rows - shared_prefix(prompts),
+        text,
+        len(pickle.dumps(shard.to_record())) / rows,
+        len(sink.getvalue()) / rows,
+        rows / read,
+        rows / scored,
+        gradients,
+    ]
+
+
 def main() -> None:
-    """Run one of the two."""
+    """Run one of the three."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["speed", "memory"])
+    parser.add_argument("what", choices=["speed", "memory", "row"])
     parser.add_argument("--model", required=True)
     parser.add_argument("--datasets", type=int, default=6)
     parser.add_argument("--rows", type=int, default=256, help="rows of each data set, for speed")
     parser.add_argument("--shard", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 50_000, 200_000])
+    parser.add_argument("--tasks", nargs="+", default=TASKS, help="bundled tasks, for row")
     options = parser.parse_args()
-    (speed if options.what == "speed" else memory)(options)
+    {"speed": speed, "memory": memory, "row": row}[options.what](options)
 
 
 if __name__ == "__main__":

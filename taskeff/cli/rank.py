@@ -28,9 +28,10 @@ def rank(
     With -c FILE the options may stand in the file; without it --manifest, --model, --family and
     --out are needed.
     """
-    from taskeff.config import ScoreConfig, load_score_config, parse_config
+    from taskeff.config import parse_config
     from taskeff.distributed.ranking import rank as run
     from taskeff.errors import ConfigError
+    from taskeff.score_config import ScoreConfig, load_score_config
 
     given = {"manifest": manifest, "family": family, "out": out}
     dotted = [f"{key}={value}" for key, value in given.items() if value is not None]

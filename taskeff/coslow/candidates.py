@@ -30,7 +30,8 @@ from taskeff.errors import DataError, StorageError, TaskeffError
 from taskeff.store import Store, digest, redact
 from taskeff.tasks.manifest import Entry
 from taskeff.tasks.rows import SourceRow, find_rows, row_id
-from taskeff.tasks.task import Example, TaskSpec, render, row_text
+from taskeff.tasks.task import Example, TaskSpec, row_text
+from taskeff.tasks.templates import render
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from taskeff.config import CosLowConfig, ScoreConfig
+from taskeff.config import CosLowConfig
+from taskeff.score_config import ScoreConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

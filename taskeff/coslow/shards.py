@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from taskeff.coslow.engines import ConfidenceEngine, Scored
-from taskeff.errors import DataError, TaskeffError
+from taskeff.errors import DataError, StorageError, TaskeffError
 from taskeff.store import Store
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.rows import Pool, PoolRow
@@ -65,11 +65,19 @@ class Shard:
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Shard:
         """From plain values, or the arrays that they became on the way."""
-        lists = {"indices": int, "wheres": str, "errors": str, "lengths": int, "stop_ids": int}
-        plain = {key: [kind(v) for v in record[key]] for key, kind in lists.items()}
-        scalars = {"number": int, "last": bool, "duplicates": int, "max_new_tokens": int}
-        plain |= {key: kind(record[key]) for key, kind in scalars.items()}
-        return cls(dataset=str(record["dataset"]), tokens=bytes(record["tokens"]), **plain)
+        return cls(
+            dataset=str(record["dataset"]),
+            number=int(record["number"]),
+            last=bool(record["last"]),
+            duplicates=int(record["duplicates"]),
+            indices=[int(index) for index in record["indices"]],
+            wheres=[str(where) for where in record["wheres"]],
+            errors=[str(error) for error in record["errors"]],
+            lengths=[int(length) for length in record["lengths"]],
+            tokens=bytes(record["tokens"]),
+            stop_ids=[int(token) for token in record["stop_ids"]],
+            max_new_tokens=int(record["max_new_tokens"]),
+        )
 
     @property
     def part(self) -> str:
@@ -203,12 +211,21 @@ def publish_shard(engine: ConfidenceEngine, shard: Shard, folder: Store) -> dict
     Returns:
         dataset, part, last, duplicates, rows, unscored, problems (the first bad rows, as text).
     """
-    if folder.exists(shard.part):
-        table = folder.read_table(shard.part)
-    else:
+    table = _published(folder, shard.part)
+    if table is None:
         table = score_shard(engine, shard)
         folder.write_table(table, shard.part)
     return shard_summary(shard, table)
+
+
+def _published(folder: Store, part: str) -> pa.Table | None:
+    """The part file, None where it is missing or cannot be read."""
+    if not folder.exists(part):
+        return None
+    try:
+        return folder.read_table(part)
+    except (StorageError, pa.ArrowException):
+        return None
 
 
 def shard_summary(shard: Shard, table: pa.Table) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ import yaml
 from rich.console import Console
 from rich.text import Text
 
-from taskeff.config import CosLowConfig, ScoreConfig
+from taskeff.config import CosLowConfig
 from taskeff.coslow.candidates import (
     Candidate,
     candidate_hash,
@@ -27,7 +28,9 @@ from taskeff.coslow.measure import fingerprint
 from taskeff.curves.cells import versions
 from taskeff.distributed.session import ray_session
 from taskeff.distributed.streams import (
+    ESTIMATES_PER_TASK,
     bounded,
+    check_placeable,
     choose_examples,
     estimate,
     measure_gradients,
@@ -37,9 +40,10 @@ from taskeff.distributed.vllm import check
 from taskeff.errors import TaskeffError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
-from taskeff.estimate.ranking import ordered
+from taskeff.estimate.ranking import estimate_rows, ordered
 from taskeff.models import family_identity, load_tokenizer
 from taskeff.report.ranking import write_ranking
+from taskeff.score_config import ScoreConfig
 from taskeff.store import Store, redact
 from taskeff.tasks.manifest import Entry, Manifest, load_manifest
 from taskeff.tasks.rows import source_stamp
@@ -68,16 +72,12 @@ def rank(
     """
     console = console or Console()
     started = time.monotonic()
-    run = _prepared(config, console)
-    with ray_session(), bounded(config.scoring):
+    with ExitStack() as stack:
+        run = _prepared(config, console, stack)
         _score(run, engine, console)
         _choose(run, console)
         _measure(run, console)
-        records = [*_mapped(run.record, run.candidates), *run.unusable]
-        estimated = estimate(
-            records, run.calibration, targets=config.targets, fingerprint=run.fingerprint
-        )
-    rows = ordered(estimated)
+        rows = ordered(_estimated(run))
     _publish_settings(run, time.monotonic() - started)
     page = write_ranking(run.store, rows, run.calibration, config.targets)
     counts = Counter(row["status"] for row in rows)
@@ -113,8 +113,18 @@ class _Run:
     store: Store
     candidates: list[Candidate]
     unusable: list[dict[str, Any]]
+    stack: ExitStack
+    connected: bool = False
     pools: dict[str, dict[str, Any]] = field(default_factory=dict)
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def connect(self) -> None:
+        """Start or join Ray, once, and only where something is left to do."""
+        if not self.connected:
+            self.stack.enter_context(ray_session())
+            check_placeable(self.config.scoring)
+            self.stack.enter_context(bounded(self.config.scoring))
+            self.connected = True
 
     def fail(self, name: str, reason: str) -> None:
         """The data set's status until the next run."""
@@ -136,7 +146,7 @@ class _Run:
         }
 
 
-def _prepared(config: ScoreConfig, console: Console) -> _Run:
+def _prepared(config: ScoreConfig, console: Console, stack: ExitStack) -> _Run:
     """Everything that can be checked and listed before a worker starts."""
     if config.scoring.engine == "vllm":
         check(config)
@@ -153,7 +163,7 @@ def _prepared(config: ScoreConfig, console: Console) -> _Run:
         _unusable(problem.name or problem.where, problem.where + ": " + problem.reason)
         for problem in manifest.problems
     ]
-    run = _Run(config, settings, calibration, measured, store, [], unusable)
+    run = _Run(config, settings, calibration, measured, store, [], unusable, stack)
     for problem in manifest.problems:
         _say_failed(console, f"{problem.where} is skipped", problem.reason)
     _candidates(run, manifest, identity)
@@ -217,6 +227,7 @@ def _score(run: _Run, engine: EngineFactory, console: Console) -> None:
         return
     shards: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in missing}
     rows, started = 0, time.monotonic()
+    run.connect()
     for shard in score_pools(list(missing.values()), run.config, run.settings, engine):
         name = shard["dataset"]
         if shard["error"]:
@@ -251,7 +262,10 @@ def _choose(run: _Run, console: Console) -> None:
     scored = [c for c in run.candidates if c.name in run.pools]
     drawn = _mapped(lambda one: one.folder.exists("selection.json"), scored)
     fresh = [c for c, is_drawn in zip(scored, drawn, strict=True) if not is_drawn]
-    states = list(choose_examples(fresh, run.config, run.settings)) if fresh else []
+    states: list[dict[str, Any]] = []
+    if fresh:
+        run.connect()
+        states += choose_examples(fresh, run.config, run.settings)
     # What is drawn already takes a small file or two to look up: not worth a worker.
     old = [c for c, is_drawn in zip(scored, drawn, strict=True) if is_drawn]
     states += _mapped(lambda one: choose(one, run.settings), old)
@@ -269,6 +283,7 @@ def _measure(run: _Run, console: Console) -> None:
     console.print(f"CoS-Low: {len(missing)} of {len(missing) + measured} data sets to measure")
     if not missing:
         return
+    run.connect()
     for number, answer in enumerate(measure_gradients(missing, run.config, run.settings), 1):
         name = answer["dataset"]
         if answer["error"]:
@@ -280,6 +295,15 @@ def _measure(run: _Run, console: Console) -> None:
     for candidate in missing:
         if run.states[candidate.name]["status"] == "measure":
             run.fail(candidate.name, "its worker gave no answer; run again")
+
+
+def _estimated(run: _Run) -> list[dict[str, Any]]:
+    records = [*_mapped(run.record, run.candidates), *run.unusable]
+    settings = {"targets": run.config.targets, "fingerprint": run.fingerprint}
+    if len(records) <= ESTIMATES_PER_TASK:
+        return estimate_rows(records, run.calibration, **settings)
+    run.connect()
+    return estimate(records, run.calibration, **settings)
 
 
 def _mapped(call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:

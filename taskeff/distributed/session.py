@@ -26,10 +26,13 @@ _WORKER_ENV = {
 
 
 @contextmanager
-def ray_session(cluster: ClusterConfig) -> Iterator[None]:
+def ray_session(cluster: ClusterConfig | None = None) -> Iterator[None]:
     """Use the Ray that is running (`RAY_ADDRESS`, or this process's own); else start a local one.
 
     A local cluster listens on loopback only and ends with the session.
+
+    Args:
+        cluster: what training will ask of a local cluster; None where nothing is trained.
 
     Raises:
         ClusterError: a local cluster is to be started and this machine cannot hold one row.
@@ -42,7 +45,8 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
     if address:
         ray.init(address=address, runtime_env={"env_vars": _WORKER_ENV}, log_to_driver=False)
     else:
-        _check_machine(cluster)
+        if cluster is not None:
+            _check_machine(cluster)
         ray.init(
             # Ray Data's read tasks find room beside as many one-core workers as there are cores.
             num_cpus=(os.cpu_count() or 1) + 1,

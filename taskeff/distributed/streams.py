@@ -7,6 +7,7 @@ data set it is of. Rows on their way are bounded by the context's queue; the dri
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -15,14 +16,17 @@ from typing import Any
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, ExecutionResources, TaskPoolStrategy
+from ray.data.exceptions import UserCodeException
+from ray.exceptions import RayError
 
-from taskeff.config import CosLowConfig, ModelConfig, ScoreConfig, ScoringConfig
+from taskeff.config import CosLowConfig, ModelConfig
 from taskeff.coslow.candidates import Candidate, choose, measure
 from taskeff.coslow.engines import EngineFactory, held_model
 from taskeff.coslow.shards import Shard, publish_shard, read_shards
-from taskeff.errors import TaskeffError
+from taskeff.errors import ClusterError, TaskeffError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.ranking import estimate_rows
+from taskeff.score_config import ScoreConfig, ScoringConfig
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.rows import Pool
 
@@ -49,6 +53,9 @@ def bounded(scoring: ScoringConfig) -> Iterator[None]:
     ours.enable_progress_bars = False
     # A block is one shard: a large pool then spreads over the actors, and waits in small pieces.
     ours.target_max_block_size = 1
+    # A node may be lost while its actor loads the model; a model that cannot load still ends the
+    # run.
+    ours.max_consecutive_actor_init_deaths = 3
     ours.execution_options.resource_limits = ExecutionResources.for_limits(
         object_store_memory=scoring.queue_mb * 1e6
     )
@@ -57,6 +64,27 @@ def bounded(scoring: ScoringConfig) -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
+
+
+def check_placeable(scoring: ScoringConfig) -> None:
+    """Refuse what a cluster that cannot grow will never place, rather than wait for it.
+
+    Raises:
+        ClusterError: naming the setting, what it asks for and what there is.
+    """
+    if "RAY_ADDRESS" in os.environ:
+        return  # it may have an autoscaler
+    there = ray.cluster_resources()
+    asked = {
+        "CPU": scoring.cpus_per_actor + scoring.cpus_per_reader,
+        "GPU": scoring.gpus_per_actor,
+    }
+    for kind, amount in asked.items():
+        if amount > there.get(kind, 0):
+            raise ClusterError(
+                f"scoring asks for {amount:g} {kind}s for one actor and one reader, this cluster "
+                f"has {there.get(kind, 0):g}; lower scoring.{kind.lower()}s_per_actor"
+            )
 
 
 def score_pools(
@@ -97,7 +125,7 @@ def choose_examples(
     """`choose` for every candidate, by tasks without a model."""
     known = ray.put({one.name: one for one in candidates})
     stream = _items(candidates).map(
-        _Known(partial(choose, settings=settings), known),  # type: ignore[arg-type]
+        _Known(partial(_chosen, settings=settings), known),  # type: ignore[arg-type]
         compute=TaskPoolStrategy(size=config.scoring.readers),
         num_cpus=config.scoring.cpus_per_reader,
     )
@@ -125,9 +153,7 @@ def estimate(
     fingerprint: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     """`estimate_rows` over the cluster's CPUs: one estimate takes a tenth of a second."""
-    if len(records) <= ESTIMATES_PER_TASK:
-        return estimate_rows(records, calibration, targets=targets, fingerprint=fingerprint)
-    task = ray.remote(estimate_rows)
+    task: Any = ray.remote(estimate_rows)  # type: ignore[call-overload]
     shared = ray.put(calibration)
     pending = [
         task.remote(
@@ -157,7 +183,7 @@ def _fetched(known: ray.ObjectRef) -> dict[str, Candidate]:
 
 
 @lru_cache(maxsize=2)
-def _tokenizer(model: ModelConfig) -> Any:
+def _tokenizer(model: Any) -> Any:
     from taskeff.models import load_tokenizer
 
     return load_tokenizer(model)
@@ -177,8 +203,15 @@ def _read(
         )
         for shard in shards:
             yield {**shard.to_record(), "error": ""}
-    except TaskeffError as error:
-        yield {**Shard.nothing(candidate.name).to_record(), "error": str(error)}
+    except Exception as error:  # noqa: BLE001 - one source must not stop the others
+        yield {**Shard.nothing(candidate.name).to_record(), "error": _reason(error)}
+
+
+def _chosen(candidate: Candidate, settings: CosLowConfig) -> dict[str, Any]:
+    try:
+        return choose(candidate, settings)
+    except Exception as error:  # noqa: BLE001 - one data set must not stop the others
+        return {"dataset": candidate.name, "status": "failed", "reason": _reason(error)}
 
 
 class ConfidenceScorer:
@@ -201,9 +234,9 @@ class ConfidenceScorer:
             return found
         try:
             return found | publish_shard(self.engine, shard, self.known[shard.dataset].folder)
-        except (TaskeffError, RuntimeError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever an engine raises is its shard's
             # Not a row's fault (memory, storage): nothing is published, the next run tries again.
-            return {**found, "error": _first_line(error)}
+            return {**found, "error": _reason(error)}
 
 
 class GradientScorer:
@@ -219,8 +252,8 @@ class GradientScorer:
         candidate = self.known[row["dataset"]]
         try:
             measure(candidate, self.model, self.tokenizer, self.settings)
-        except (TaskeffError, RuntimeError) as error:
-            return {"dataset": candidate.name, "error": _first_line(error)}
+        except Exception as error:  # noqa: BLE001 - one data set must not stop the others
+            return {"dataset": candidate.name, "error": _reason(error)}
         return {"dataset": candidate.name, "error": ""}
 
 
@@ -235,8 +268,17 @@ def _items(candidates: Sequence[Candidate]) -> ray.data.Dataset:
 
 
 def _records(stream: ray.data.Dataset) -> Iterator[dict[str, Any]]:
-    for row in stream.iter_rows():
-        yield {key: _plain(value) for key, value in row.items()}
+    """The stream's rows; what ends it early is one line of what was wrong."""
+    try:
+        for row in stream.iter_rows():
+            yield {key: _plain(value) for key, value in row.items()}
+    except (RayError, UserCodeException) as error:
+        lines = [line.strip() for line in str(error).splitlines() if "Error: " in line]
+        reason = lines[-1].removeprefix("taskeff.errors.") if lines else _reason(error)
+        raise ClusterError(
+            f"the workers could not go on: {reason}; what they finished is kept: mend the cause "
+            "and run the same command again"
+        ) from error
 
 
 def _plain(value: Any) -> Any:
@@ -252,6 +294,8 @@ def _actors(scoring: ScoringConfig) -> Mapping[str, Any]:
     }
 
 
-def _first_line(error: BaseException) -> str:
+def _reason(error: Exception) -> str:
+    if isinstance(error, TaskeffError):
+        return str(error)
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0].strip() if lines else type(error).__name__
+    return ": ".join([type(error).__name__, *(line.strip() for line in lines[:1])])

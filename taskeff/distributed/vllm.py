@@ -16,11 +16,12 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy
 
-from taskeff.config import CosLowConfig, ScoreConfig
+from taskeff.config import CosLowConfig
 from taskeff.coslow.candidates import Candidate
 from taskeff.coslow.engines import Scored
 from taskeff.coslow.shards import Shard, part_table, shard_summary
 from taskeff.errors import ConfigError
+from taskeff.score_config import ScoreConfig
 
 HEADER = "header"  # the shard without its tokens; travels with its first row
 
@@ -63,7 +64,7 @@ def scored(
                 "logprobs_mode": "raw_logprobs",
             },
             batch_size=min(scoring.shard_rows, 256),
-            concurrency=tuple(scoring.actors),
+            concurrency=scoring.actors,
             should_continue_on_error=True,
             chat_template_stage=False,
             tokenize_stage=False,

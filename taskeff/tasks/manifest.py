@@ -141,14 +141,14 @@ def _entry(values: Any, folder: str) -> Entry:
     given = {str(key): value for key, value in values.items() if not _is_blank(value)}
     try:
         row = _Row.model_validate(given)
-        spec = _spec(row, folder)
+        spec, labelled = _spec(row, folder)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()]
         raise DataError("; ".join(lines)) from None
     except ValueError as error:
         raise DataError(f"options: not JSON: {error}") from None
     if row.labels in (None, "source"):
-        return Entry(spec, bool(spec.doc_to_target), None, row.price)
+        return Entry(spec, labelled, None, row.price)
     labels = None if row.labels == "none" else _located(row.labels, folder)
     return Entry(spec, False, labels, row.price)
 
@@ -157,7 +157,8 @@ def _is_blank(value: Any) -> bool:
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
-def _spec(row: _Row, folder: str) -> TaskSpec:
+def _spec(row: _Row, folder: str) -> tuple[TaskSpec, bool]:
+    """The entry's task, and whether its rows have labels."""
     fields = _template(row, folder) | _source(row, folder)
     if not fields.get("dataset_path"):
         raise DataError("give `source` (a file, URI or hub id) or `task`")
@@ -170,7 +171,10 @@ def _spec(row: _Row, folder: str) -> TaskSpec:
         fields["max_new_tokens"] = row.max_new_tokens
     # Only the pool counts here; where a task has other splits, its data set may lack them.
     fields |= {"task": safe_part(row.name), "test_split": None, "validation_split": None}
-    return TaskSpec.model_validate(fields)
+    labelled = "doc_to_target" in fields
+    # A task must say what an answer is; nobody asks an unlabelled one.
+    fields.setdefault("doc_to_target", fields["doc_to_text"])
+    return TaskSpec.model_validate(fields), labelled
 
 
 def _template(row: _Row, folder: str) -> dict[str, Any]:
@@ -188,7 +192,6 @@ def _template(row: _Row, folder: str) -> dict[str, Any]:
         fields["doc_to_target"] = row.doc_to_target
     if "doc_to_text" not in fields:
         raise DataError("give `text_column`, `doc_to_text` or `task`")
-    fields.setdefault("doc_to_target", "")
     return fields
 
 
@@ -245,7 +248,8 @@ def _records(path: str) -> Iterator[tuple[str, Any]]:
     if suffix not in readers:
         raise DataError(f"{redact(path)}: a manifest is .yaml, .jsonl, .csv or .parquet")
     try:
-        with fsspec.open(path, "rb") as file:
+        opened: Any = fsspec.open(path, "rb")
+        with opened as file:
             data = file.read()
         yield from readers[suffix](data)
     except FileNotFoundError:

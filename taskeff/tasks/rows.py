@@ -190,7 +190,8 @@ Raw = tuple[str, Mapping[str, Any] | None, str | None]
 
 
 def _read(path: str, kind: str) -> Iterator[Raw]:
-    with fsspec.open(path, "rb", compression="infer") as file:
+    opened: Any = fsspec.open(path, "rb", compression="infer")
+    with opened as file:
         readers = {"csv": _csv_rows, "parquet": _parquet_rows, "json": _json_rows}
         yield from readers[kind](file)
 

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from taskeff.config import ScoreConfig, parse_config
+from taskeff.config import parse_config
 from taskeff.coslow.measure import fingerprint
 from taskeff.distributed.ranking import as_calibrated
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
 from taskeff.estimate.shapes import Beta
 from taskeff.models import family_identity, load_tokenizer, model_config
+from taskeff.score_config import ScoreConfig
 from tests.tiny_model import FEELINGS, KINDS, MEMBERS, instruction
 
 LABELS = {"kinds": ["animal", "food", "tool"], "feelings": sorted(FEELINGS)}

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import ray
 
-from taskeff.config import ScoreConfig, load_score_config
 from taskeff.coslow.engines import BuiltinEngine, Scored
+from taskeff.errors import ModelError
+from taskeff.score_config import ScoreConfig, load_score_config
 
 
 class Constant:
@@ -119,6 +120,13 @@ class StandsOnDoomedNode(BuiltinEngine):
         if self._shards == 2 and ray.get_runtime_context().get_node_id() == doomed:
             self._gate.stand()
         return super().score(prompts, stop_ids=stop_ids, max_new_tokens=max_new_tokens)
+
+
+class CannotStart(Constant):
+    """Whose model cannot be loaded."""
+
+    def __init__(self, config, settings):
+        raise ModelError("cannot load the model of 'x': no such file")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from rich.console import Console
 from taskeff.coslow.shards import read_parts
 from taskeff.distributed.ranking import rank
 from taskeff.distributed.session import ray_session
+from taskeff.distributed.streams import ESTIMATES_PER_TASK
+from taskeff.errors import ClusterError
 from taskeff.store import Store
 from tests.distributed import candidates as made
 from tests.distributed import engines
@@ -111,7 +113,9 @@ def test_one_more_data_set_is_the_only_one_measured(finished, tiny_model, family
     made.write_lines(folder / "more.jsonl", made.word_rows(made.LABELS["kinds"], 9, 30))
     given = yaml.safe_load((folder / "manifest.yaml").read_text())["datasets"]
     wider = folder / "wider.yaml"
-    wider.write_text(yaml.safe_dump([*given, made.entry("more", made.LABELS["kinds"])]))
+    # So many entries that their estimates are made by the cluster.
+    bad = [{"name": f"bad{i}"} for i in range(ESTIMATES_PER_TASK)]
+    wider.write_text(yaml.safe_dump([*given, *bad, made.entry("more", made.LABELS["kinds"])]))
     config = made.score_config(tiny_model, wider, folder / "out", family)
     found = by_name(rank(config, console=QUIET))
     assert found["more"]["status"] == "ranked"
@@ -187,11 +191,30 @@ def test_a_fault_of_the_machine_is_tried_again(tiny_model, family, tmp_path):
     )
     config = made.score_config(tiny_model, manifest, tmp_path / "out", family)
     (row,) = rank(config, engine=engines.OutOfMemory, console=QUIET)
-    assert (row["status"], row["reason"]) == ("failed", "out of memory")
+    assert (row["status"], row["reason"]) == ("failed", "RuntimeError: out of memory")
     assert files(tmp_path) == {}
     (row,) = rank(config, engine=engines.Constant, console=QUIET)
     assert row["status"] == "awaiting_labels"
     assert sorted(scores(tmp_path, "words")) == list(range(40))
+
+
+def test_what_can_never_be_placed_is_refused(tiny_model, family, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    manifest = made.write_manifest(tmp_path, [{"name": "a", "task": "name_gender"}])
+    scoring = {"gpus_per_actor": 99}
+    config = made.score_config(tiny_model, manifest, tmp_path / "out", family, scoring=scoring)
+    with pytest.raises(ClusterError, match=r"99 GPUs .* this cluster has \d+; lower scoring.gpus"):
+        rank(config, console=QUIET)
+
+
+@pytest.mark.slow
+def test_an_engine_that_cannot_start_is_one_line(tiny_model, family, tmp_path):
+    made.write_lines(tmp_path / "words.jsonl", made.word_rows(made.LABELS["kinds"], 1, 40))
+    manifest = made.write_manifest(tmp_path, [made.entry("words", made.LABELS["kinds"])])
+    config = made.score_config(tiny_model, manifest, tmp_path / "out", family)
+    with pytest.raises(ClusterError, match="ModelError: cannot load the model of 'x'") as caught:
+        rank(config, engine=engines.CannotStart, console=QUIET)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_what_is_wrong_with_the_run_is_one_line(tiny_model, family, tmp_path, monkeypatch, capsys):
@@ -207,3 +230,11 @@ def test_what_is_wrong_with_the_run_is_one_line(tiny_model, family, tmp_path, mo
     assert (code, "--family, --out, --model" in error) == (2, True)
     code, _, error = run_cli(monkeypatch, capsys, *command, "scoring.shard_row=3")
     assert (code, "did you mean 'shard_rows'" in error) == (2, True)
+
+
+def test_the_configuration_that_is_shipped_is_one():
+    from taskeff.score_config import load_score_config
+
+    config = load_score_config("configs/score.yaml", ["targets=[0.5]"])
+    assert config.targets == (0.5,)
+    assert config.scoring.cpus_per_actor <= 0.5
