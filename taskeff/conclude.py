@@ -42,6 +42,11 @@ def begin(plan: Plan, config: RunConfig, console: Console) -> None:
     plan.store.write_bytes(_yaml(config).encode(), "config.yaml")
 
 
+def run_fingerprint(plan: Plan) -> dict[str, Any]:
+    """What the run's CoS-Lows are measured with."""
+    return fingerprint(plan.identity, plan.config.model, plan.config.coslow)
+
+
 def conclude(
     plan: Plan, signals: Mapping[str, Mapping[str, Any]], seconds: float, console: Console
 ) -> Calibration:
@@ -71,7 +76,7 @@ def _fit(plan: Plan, signals: Mapping[str, Mapping[str, Any]]) -> Calibration:
         shape=config.curve.kind,
         fit=config.curve.fit,
         family=config.model.name,
-        fingerprint=fingerprint(plan.identity, config.model, config.coslow),
+        fingerprint=run_fingerprint(plan),
     )
     calibration = fit_run(
         {name: curves[name] for name in plan.calibration},

@@ -22,6 +22,7 @@ from taskeff.curves.cells import Cell, Row, measure, read_result
 from taskeff.curves.plan import Plan, make_plan
 from taskeff.errors import ConfigError, TaskeffError
 from taskeff.estimate.calibration import Calibration
+from taskeff.tasks.task import Task
 
 Part = tuple[int, int]
 ALL: Part = (0, 1)
@@ -113,17 +114,27 @@ def _jobs(plan: Plan) -> list[_Job]:
     """Every job of the run, in the order in which they are measured; CoS-Low with the first seed,
     after what is cheaper."""
     settings = plan.config.coslow
+    test_cap = plan.config.evaluation.test_cap
     jobs = [
-        _Job(cell.task, cell.seed, plan.cost(Row(cell.task, cell.seed, (cell.budget,))), cell)
-        for cell in plan.cells
+        _Job(c.task, c.seed, _cost(plan.tasks[c.task], 3 * c.budget, test_cap), c)
+        for c in plan.cells
     ]
     first = plan.config.training.seeds[0]
-    for name, task in plan.tasks.items():
-        pool = min(len(task.train), settings.pool_cap or len(task.train))
-        # Confidence reads the pool once; two sets of examples are passed forwards and backwards.
-        rows = (pool + 6 * settings.n_examples) / 3
-        jobs.append(_Job(name, first, plan.cost(Row(name, first, (round(rows),))), None))
+    # Confidence reads the pool once; two sets of examples are passed forwards and backwards.
+    jobs += [
+        _Job(name, first, _cost(task, 6 * settings.n_examples, settings.pool_cap), None)
+        for name, task in plan.tasks.items()
+    ]
     return sorted(jobs, key=lambda job: (job.seed, job.cost, job.task))
+
+
+def _cost(task: Task, trained: int, read: int | None) -> float:
+    """Characters passed through the model, training counted three times: a stand-in for a job's
+    duration."""
+    rows = task.test[:50]
+    per_row = sum(len(example.text) for example in rows) / len(rows)
+    available = len(task.train) if read is None else min(read, len(task.train))
+    return per_row * (trained + available)
 
 
 def _is_done(plan: Plan, job: _Job, hashes: Mapping[str, str]) -> bool:

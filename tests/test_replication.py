@@ -1,16 +1,25 @@
 """The replication's arithmetic, on measurements made up so that the answers are known."""
 
 import csv
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from benchmarks.replication.figures import draw
+from benchmarks.replication.ship import calibrated
 from benchmarks.replication.tables import Setup, areas, number, results
 from benchmarks.replication.targets import TaskScores, read_measurements
 from benchmarks.replication.worth import Row, partial, spearman, verdict, worth
+from taskeff.config import load_config
+from taskeff.errors import EstimateError
+from taskeff.estimate.budget import predict
+from taskeff.estimate.calibration import Calibration
 
+DOCS = Path("docs/replication")
+CONFIG = "configs/smollm2-135m-instruct.yaml"
 SETUP = Setup(cap=32, budgets=(8, 32), seeds=(0, 1))
 SIGNAL = {
     "is_open": 0.0,
@@ -108,26 +117,33 @@ def test_numbers_as_the_tables_write_them():
 @pytest.fixture
 def folder(tmp_path):
     """The two CSV files of six tasks, the last one not measured."""
+    write_measurements(tmp_path, 6, unmeasured=(5,))
+    return tmp_path
+
+
+def write_measurements(folder, n_tasks, unmeasured=()):
+    """CSV files of tasks whose AUC rises with CoS-Low, at two seeds."""
     rng = np.random.default_rng(0)
     signals, scores = [], []
-    for index in range(6):
-        name, cos_low = f"task{index}", 0.1 * index
+    for index in range(n_tasks):
+        name = f"task{index}"
         columns = [c for c in _columns() if c not in SIGNAL]
         signal = {**SIGNAL, **{c: round(float(rng.uniform()), 3) for c in columns}}
-        signal |= {"task": name, "cos_low": cos_low, "n_labels": index + 2}
-        if index == 5:
+        signal |= {"task": name, "cos_low": 0.5 * index / n_tasks, "n_labels": index + 2}
+        if index in unmeasured:
             signal |= {c: "" for c in signal if c not in (*SIGNAL, "task") or c == "cos_low"}
         signals.append(signal)
-        for budget, seed in [(0, 0), (8, 0), (32, 0), (8, 1), (32, 1)] if index < 5 else []:
-            score = 0.0 if budget == 0 else 0.2 + 0.1 * index + 0.01 * seed + 0.002 * budget
+        cells = [] if index in unmeasured else [(0, 0), (8, 0), (32, 0), (8, 1), (32, 1)]
+        for budget, seed in cells:
+            rise = 0.2 + 0.5 * index / n_tasks + 0.01 * seed + 0.002 * budget
+            score = rise if budget else 0.0
             row = {"task": name, "budget": budget, "seed": seed, "score": score}
             scores.append({**row, "label_score": ""})
     for name, rows in (("signals", signals), ("scores", scores)):
-        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+        with (folder / f"{name}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-    return tmp_path
 
 
 def _columns():
@@ -155,3 +171,61 @@ def test_figures_are_the_same_bytes_again(folder):
     draw(tasks, SETUP, folder)
     assert first == [(folder / f"{name}.svg").read_bytes() for name in ("scatter", "curves")]
     assert b"task4" in first[0]
+
+
+def test_the_page_is_what_the_committed_measurements_give():
+    config = load_config(CONFIG)
+    setup = Setup(config.cap, config.training.budgets, config.training.seeds)
+    text = results(read_measurements(DOCS), setup)
+    assert text in Path("docs/replication.md").read_text(encoding="utf-8")
+
+
+def test_what_is_shipped_is_what_the_committed_measurements_give():
+    """A family once enough is measured, and until then a refusal that says what is missing."""
+    config = load_config(CONFIG)
+    tasks = read_measurements(DOCS)
+    shipped = Path(f"taskeff/estimate/families/{config.model.name}.json")
+    if shipped.exists():
+        found = calibrated(tasks, config, DOCS)
+        assert found.to_dict() == json.loads(shipped.read_text(encoding="utf-8"))
+    else:
+        with pytest.raises(EstimateError, match="the plan ships from 12 on"):
+            calibrated(tasks, config, DOCS)
+
+
+def test_a_shipped_family_is_loaded_by_name_and_says_what_it_is_worth(tmp_path, monkeypatch):
+    write_measurements(tmp_path, 13, unmeasured=(12,))
+    (tmp_path / "fingerprint.json").write_text('{"model": "m", "quantile": 0.1}')
+    config = load_config(CONFIG, ["training.budgets=[8,32]", "curve.cap=32", "model.name=made-up"])
+    found = calibrated(read_measurements(tmp_path), config, tmp_path)
+    found.save(tmp_path / "made-up.json")
+    monkeypatch.setattr(
+        "taskeff.estimate.artefact.measured_families",
+        lambda: {"made-up": tmp_path / "made-up.json"},
+    )
+    family = Calibration.load("made-up")
+    assert family.to_dict() == found.to_dict()
+    assert "interim: this family rests on 12 tasks of 13 with 2 of 3 subset seeds" in family.caveat
+    estimate = predict(family, 0.4, target=0.8, fingerprint={"model": "m", "quantile": 0.1})
+    assert family.caveat in estimate.warnings
+    low, high = estimate.auc_intervals[0.8]
+    assert low < estimate.auc < high
+    with pytest.raises(EstimateError, match="quantile"):
+        predict(family, 0.4, fingerprint={"model": "m", "quantile": 0.2})
+    with pytest.raises(EstimateError, match=r"llama-3\.1-8b-instruct, made-up"):
+        Calibration.load("no-such-family")
+
+
+def test_the_committed_archive_holds_the_committed_scores():
+    records = [json.loads(x) for x in (DOCS / "cells.jsonl").read_text().splitlines()]
+    archived = {
+        (r["task"], r["budget"], r["seed"]): r["result"]["score"]
+        for r in records
+        if r["kind"] == "cell"
+    }
+    with (DOCS / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert archived == {
+        (row["task"], int(row["budget"]), int(row["seed"])): pytest.approx(float(row["score"]))
+        for row in rows
+    }

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.replication.noise import measure_noise
 from benchmarks.replication.targets import STATISTICS
 from taskeff.archive import export_results, read_signal, signal_hashes
-from taskeff.coslow.measure import fingerprint
+from taskeff.conclude import run_fingerprint
 from taskeff.curves.plan import Plan
 from taskeff.store import canonical_json
 from taskeff.tasks.suite.__main__ import LONGEST_NGRAM
@@ -56,8 +56,8 @@ def collect(plan: Plan, folder: Path, model: Any) -> None:
         rows.append({**row, **_noise(found)})
         print(f"{name}: collected", flush=True)
     _write(folder / "signals.csv", rows)
-    found = fingerprint(plan.identity, plan.config.model, plan.config.coslow)
-    (folder / "fingerprint.json").write_text(canonical_json(found), encoding="utf-8")
+    fingerprint = canonical_json(run_fingerprint(plan))
+    (folder / "fingerprint.json").write_text(fingerprint, encoding="utf-8")
     lines = (json.dumps(studies[key], sort_keys=True) + "\n" for key in sorted(studies))
     (folder / "noise.jsonl").write_text("".join(lines), encoding="utf-8")
     (folder / "cells.jsonl").write_bytes(export_results(plan))

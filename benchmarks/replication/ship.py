@@ -50,7 +50,9 @@ def calibrated(tasks: Sequence[TaskScores], config: RunConfig, folder: Path) -> 
         family=config.model.name,
         fingerprint=json.loads((folder / "fingerprint.json").read_text(encoding="utf-8")),
     )
-    fitted = fit_run(curves, {name: usable[name].signal for name in curves}, settings)
+    signals = {name: usable[name].signal for name in curves}
+    zero_shots = {name: usable[name].zero_shot_label or 0.0 for name in curves}
+    fitted = fit_run(curves, signals, settings, zero_shots)
     seeds = [len(usable[name].seeds(config.cap)) for name in curves]
     return dataclasses.replace(fitted, caveat=_caveat(fitted, seeds, len(tasks), config))
 
