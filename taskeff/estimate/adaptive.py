@@ -22,14 +22,14 @@ import numpy as np
 from taskeff.curves.curve import TaskCurve
 from taskeff.errors import EstimateError
 from taskeff.estimate.posterior import Pilot, Posterior, update
-from taskeff.estimate.prior import CurvePrior, fit_prior
+from taskeff.estimate.prior import MIN_RISES, CurvePrior, fit_prior
 from taskeff.estimate.rise import fit_rise
 from taskeff.estimate.shapes import Beta, fit_shape
 from taskeff.estimate.special import Floats
 
-SCOUTS = 8
-"""The fewest rows to measure in full before any cell can be skipped."""
-TOLERANCE = 0.0125
+SCOUTS = 10
+"""Rows to measure in full before any cell is skipped: the prior needs eight, some may not rise."""
+TOLERANCE = 0.015
 """Standard deviation of the area of a row of average leverage that counts as determined."""
 DRAWS = 2000
 """Curves drawn for a decision: two thousand give the area's standard deviation to 2 %."""
@@ -107,7 +107,7 @@ def scout_prior(
     ordered = sorted(curves, key=lambda curve: curve.name)
     fitted = [(curve, fit_rise(curve, known.get(curve.name))) for curve in ordered]
     risen = [(c, rise) for c, rise in fitted if rise is not None and 0 < c.auc < float(c.y[-1])]
-    if len(risen) < SCOUTS:
+    if len(risen) < MIN_RISES:
         return None
     rises = [rise for _, rise in risen]
     shape = fit_shape([curve for curve, _ in risen], rises=rises)

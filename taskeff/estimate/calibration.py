@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taskeff.errors import EstimateError
-from taskeff.estimate.prior import CurvePrior, fit_prior
+from taskeff.estimate.prior import MIN_RISES, CurvePrior, fit_prior
 from taskeff.estimate.regression import (
     FitKind,
     Line,
@@ -179,7 +179,7 @@ class Calibration:
     def prior(self) -> CurvePrior | None:
         """What the tasks say of a new task's whole curve; None below eight with a rise."""
         risen = [(t.rise, t.cos_low) for t in self.fitted if t.rise is not None]
-        if len(risen) < 8 or not isinstance(self.curve, Beta):
+        if len(risen) < MIN_RISES or not isinstance(self.curve, Beta):
             return None
         return fit_prior([rise for rise, _ in risen], [cos for _, cos in risen], self.curve)
 

@@ -134,8 +134,8 @@ def update(
     if pilots:
         at = np.log2([float(pilot.budget) for pilot in pilots]) / np.log2(cap)
         expected = beta_cdf(at[None, :], area[:, None], concentration[:, None])
-        off_curve = float(np.hypot(prior.shape.roughness, prior.shape.seed_spread))
-        weights = _weigh(expected, gain * (1 - base), base, pilots, off_curve)
+        scatter = prior.shape.score_scatter([pilot.budget for pilot in pilots])
+        weights = _weigh(expected, gain * (1 - base), base, pilots, scatter)
     picked = rng.choice(draws, size=draws, p=weights)
     # The gain is what the highest point of the curve gained, so the cap itself is not rough.
     roughness = np.where(x < 1, prior.shape.roughness, 0.0)
@@ -168,7 +168,7 @@ def interval(values: Floats, level: float) -> tuple[float, float | None]:
 
 
 def _weigh(
-    expected: Floats, unit: Floats, base: float, pilots: Sequence[Pilot], roughness: float
+    expected: Floats, unit: Floats, base: float, pilots: Sequence[Pilot], scatter: Floats
 ) -> Floats:
     """float64 [draws]: the weight of every prior draw given the pilots; they sum to 1.
 
@@ -177,13 +177,13 @@ def _weigh(
         unit: float64 [draws], score points per such share.
         base: the zero-shot score.
         pilots: what was measured.
-        roughness: of single runs around smooth curves, in such shares.
+        scatter: float64 [pilots], of single runs around smooth curves, in such shares.
     """
     scores = np.array([pilot.score for pilot in pilots])
     tests = np.array([pilot.n_test or N_TEST for pilot in pilots], dtype=np.float64)
     # Agresti-Coull: a score of 0 or 1 on few examples is not a certainty.
     smoothed = (scores * tests + 2) / (tests + 4)
-    variance = (smoothed * (1 - smoothed) / tests)[None, :] + (roughness * unit[:, None]) ** 2
+    variance = (smoothed * (1 - smoothed) / tests)[None, :] + (scatter * unit[:, None]) ** 2
     off = scores[None, :] - base - expected * unit[:, None]
     logs = -0.5 * np.sum(off**2 / variance + np.log(variance), axis=1)
     weights = np.exp(logs - logs.max())

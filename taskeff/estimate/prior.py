@@ -26,6 +26,9 @@ from taskeff.estimate.special import (
     regress,
 )
 
+MIN_RISES = 8
+"""Tasks with a rise that a prior takes: fewer say too little of a scatter in three dimensions."""
+
 
 @dataclass(frozen=True)
 class CurvePrior:
@@ -94,7 +97,7 @@ def fit_prior(rises: Sequence[Rise], cos_low: Sequence[float] | None, shape: Bet
     Raises:
         EstimateError: fewer than eight tasks, too few for a scatter in three dimensions.
     """
-    if len(rises) < 8:
+    if len(rises) < MIN_RISES:
         raise EstimateError(
             f"{len(rises)} calibration tasks have a measured rise; pilots and curve intervals "
             "need eight"

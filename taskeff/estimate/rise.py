@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from taskeff.curves.curve import TaskCurve
 from taskeff.estimate.special import Floats, beta_cdf, expit, least_squares, logit
@@ -58,14 +59,36 @@ def fit_rise(curve: TaskCurve, ceiling: float | None = None) -> Rise | None:
     return Rise(float(expit(found[0])), float(np.exp(found[1])), gain, headroom)
 
 
-def misfit(curve: TaskCurve, rise: Rise) -> Floats:
-    """float64 [points]: how far the curve is off its rise, in shares of its highest value.
+@dataclass(frozen=True)
+class Misfit:
+    """How far a measured curve is off its rise, in shares of its highest value.
 
     Only measured points strictly between zero-shot and the cap count: the others are given.
+
+    Attributes:
+        budgets: int64 [points], labels.
+        curve: float64 [points], of the running maximum.
+        scores: float64 [points], of the scores themselves, which may fall.
     """
+
+    budgets: npt.NDArray[np.int64]
+    curve: Floats
+    scores: Floats
+
+
+def misfit(curve: TaskCurve, rise: Rise) -> Misfit:
+    """See `Misfit`."""
     measured = np.array([point.status == "measured" for point in curve.points])
     inner = (curve.x > 0) & (curve.x < 1) & measured
-    return curve.y[inner] / curve.y[-1] - beta_cdf(curve.x[inner], rise.area, rise.concentration)
+    smooth = beta_cdf(curve.x[inner], rise.area, rise.concentration)
+    points = [point for point, kept in zip(curve.points, inner.tolist(), strict=True) if kept]
+    raw = np.array([point.score for point in points], dtype=np.float64)
+    top = float(curve.y[-1])
+    return Misfit(
+        np.array([point.budget for point in points], dtype=np.int64),
+        curve.y[inner] / top - smooth,
+        (raw - curve.zero_shot) / ((curve.ceiling - curve.zero_shot) * top) - smooth,
+    )
 
 
 def _closest(x: Floats, y: Floats) -> Floats:

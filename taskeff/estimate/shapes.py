@@ -22,8 +22,11 @@ from taskeff.estimate.special import (
     beta_cdf,
     beta_quantile,
     clip,
+    interpolate,
     minimise,
 )
+
+_STEADY = 10
 
 
 class CurveShape(Protocol):
@@ -76,9 +79,11 @@ class Beta:
 
     Attributes:
         concentration: s, above 0.
-        roughness: standard deviation of measured curves around the smooth one, in shares of
-            their highest value; 0 when not fitted.
+        roughness: standard deviation of measured curves (running maxima) around the smooth one, in
+            shares of their highest value; 0 when not fitted.
         budgets: the family's measured budgets, in labels: curves are straight between them.
+        scatter: the same of the scores themselves, which may fall, at each of `budgets`; empty
+            when not fitted, which counts as the roughness everywhere.
         seed_spread: standard deviation, in the same shares, that a single run has on top of curves
             averaged over as many seeds as the calibration's; 0 where those are of one seed, whose
             roughness holds it already.
@@ -87,6 +92,7 @@ class Beta:
     concentration: float
     roughness: float = 0.0
     budgets: tuple[int, ...] = ()
+    scatter: tuple[float, ...] = ()
     seed_spread: float = 0.0
     kind: ClassVar[str] = "beta"
 
@@ -94,6 +100,10 @@ class Beta:
         if not 0 < self.concentration < np.inf:
             raise EstimateError(
                 f"the Beta curve's concentration {self.concentration} is not above 0"
+            )
+        if self.scatter and len(self.scatter) != len(self.budgets):
+            raise EstimateError(
+                f"the Beta curve has {len(self.scatter)} scatters for {len(self.budgets)} budgets"
             )
 
     def value(self, x: ArrayLike, area: ArrayLike) -> Floats:
@@ -104,12 +114,27 @@ class Beta:
         """The exact inverse; NaN where `share` is above 1."""
         return beta_quantile(share, area, self.concentration)
 
+    def score_scatter(self, budgets: Sequence[int]) -> Floats:
+        """float64 [budgets]: standard deviation of a single run's score around the smooth curve.
+
+        Straight in log2 n between the family's budgets, level beyond them.
+        """
+        known = np.full(len(budgets), self.roughness)
+        if self.scatter:
+            known = interpolate(
+                np.log2(np.array(budgets, dtype=np.float64)),
+                np.log2(np.array(self.budgets, dtype=np.float64)),
+                np.array(self.scatter, dtype=np.float64),
+            )
+        return np.hypot(known, self.seed_spread)
+
     def to_dict(self) -> dict[str, Any]:
         """All parameters."""
         return {
             "concentration": self.concentration,
             "roughness": self.roughness,
             "budgets": list(self.budgets),
+            "scatter": list(self.scatter),
             "seed_spread": self.seed_spread,
         }
 
@@ -129,6 +154,7 @@ def shape_from_dict(kind: str, parameters: Mapping[str, Any]) -> CurveShape:
             float(parameters["concentration"]),
             float(parameters["roughness"]),
             tuple(int(n) for n in parameters["budgets"]),
+            tuple(float(v) for v in parameters.get("scatter", ())),
             float(parameters.get("seed_spread", 0.0)),
         )
     except KeyError as error:
@@ -175,18 +201,35 @@ def fit_shape(
     budgets = tuple(sorted(n for n, count in counts.items() if 2 * count >= len(risen)))
     if rises is None:
         rises = [fit_rise(curve) for curve in curves]
-    return Beta(s, _roughness(curves, rises), budgets, _seed_spread(risen))
+    roughness, scatter = _departures(curves, rises, budgets)
+    return Beta(s, roughness, budgets, scatter, _seed_spread(risen))
 
 
-def _roughness(curves: Sequence[TaskCurve], rises: Sequence[Rise | None]) -> float:
-    """Root mean square departure of the curves from their rises, two numbers fitted to each."""
-    squares, free = 0.0, 0
-    for curve, rise in zip(curves, rises, strict=True):
-        if rise is not None:
-            off = misfit(curve, rise)
-            squares += float(off @ off)
-            free += max(len(off) - 2, 0)
-    return float(np.sqrt(squares / free)) if free else 0.0
+def _departures(
+    curves: Sequence[TaskCurve], rises: Sequence[Rise | None], budgets: Sequence[int]
+) -> tuple[float, tuple[float, ...]]:
+    """Root mean square departures from the rises, two numbers fitted to each curve.
+
+    Returns:
+        Of the running maxima, over all budgets; and of the scores at each budget, drawn towards
+        that over all budgets as if by `_STEADY` more points: few tasks say little of one budget.
+    """
+    found = [misfit(c, rise) for c, rise in zip(curves, rises, strict=True) if rise is not None]
+    count = sum(len(off.curve) for off in found)
+    free = sum(max(len(off.curve) - 2, 0) for off in found)
+    if not free:
+        return 0.0, ()
+    # What two fitted numbers have taken away is given back alike at every budget.
+    lost = count / free
+    roughness = np.sqrt(sum(float(off.curve @ off.curve) for off in found) / free)
+    at = np.concatenate([off.budgets for off in found])
+    squares = np.concatenate([off.scores for off in found]) ** 2
+    overall = float(np.mean(squares))
+    scatter = [
+        (float(np.sum(squares[at == n])) + _STEADY * overall) / (int(np.sum(at == n)) + _STEADY)
+        for n in budgets
+    ]
+    return float(roughness), tuple(float(np.sqrt(lost * variance)) for variance in scatter)
 
 
 def _seed_spread(curves: Sequence[TaskCurve]) -> float:

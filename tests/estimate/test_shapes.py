@@ -76,7 +76,7 @@ def test_fit_needs_a_rise():
 
 
 def test_dictionaries_round_trip_and_refuse():
-    shape = Beta(3.0, 0.05, (50, 100))
+    shape = Beta(3.0, 0.05, (50, 100), (0.06, 0.04), 0.01)
     assert shape_from_dict("beta", shape.to_dict()) == shape
     assert shape_from_dict("power", {}) == Power()
     with pytest.raises(EstimateError, match="'spline'"):
@@ -85,3 +85,29 @@ def test_dictionaries_round_trip_and_refuse():
         shape_from_dict("beta", {})
     with pytest.raises(EstimateError, match="-1"):
         Beta(-1.0)
+    with pytest.raises(EstimateError, match="1 scatters for 2 budgets"):
+        Beta(3.0, 0.05, (50, 100), (0.06,))
+
+
+def test_scatter_is_each_budgets_own():
+    shape = Beta(3.0, 0.05, (50, 200), (0.06, 0.04))
+    assert shape.score_scatter([50, 100, 200, 5000]).tolist() == pytest.approx(
+        [0.06, 0.05, 0.04, 0.04]
+    )
+    assert Beta(3.0, 0.05).score_scatter([7]).tolist() == [0.05]
+    spread = Beta(3.0, 0.04, seed_spread=0.03)
+    assert spread.score_scatter([50]).tolist() == pytest.approx([0.05])
+
+
+def test_scores_that_fall_scatter_more_than_their_running_maximum():
+    """Every other curve dips at 200 labels: the running maximum does not show it, scores do."""
+    curves = []
+    for i in range(20):
+        x = np.log2([50, 100, 200, 500, 1000, 5000]) / np.log2(5000)
+        y = Beta(4.0).value(x, 0.3 + 0.02 * i)
+        y[2] -= 0.25 * (i % 2)
+        scores = dict(zip((50, 100, 200, 500, 1000, 5000), y.clip(0).tolist()))
+        curves.append(data_efficiency({0: 0.0, **scores}, cap=5000, ceiling=1.0))
+    shape = fit_shape(curves)
+    assert shape.budgets[2] == 200
+    assert shape.scatter[2] == max(shape.scatter) > 1.5 * shape.roughness
