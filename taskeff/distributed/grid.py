@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +36,11 @@ class GridOutcome:
 
 
 def run_grid(
-    plan: Plan, console: Console, *, check: Callable[[], None] | None = None
+    plan: Plan,
+    console: Console,
+    *,
+    only: Collection[Cell] | None = None,
+    check: Callable[[], None] | None = None,
 ) -> GridOutcome:
     """Measure every pending cell, rows side by side; finished cells are never measured again.
 
@@ -44,6 +48,7 @@ def run_grid(
     are tried again on their own as long as that gets anywhere.
 
     Args:
+        only: leave other cells alone.
         check: called now and then; what it raises ends the grid.
 
     Raises:
@@ -57,10 +62,12 @@ def run_grid(
     cluster = plan.config.cluster
     lanes = check_placement(plan.config)
     seconds = dict(expected(plan, results, parameter_count(plan.config)).seconds)
+    if only is not None:
+        seconds = {cell: duration for cell, duration in seconds.items() if cell in only}
     schedule = make_schedule(seconds, lanes, rows_per_job=cluster.rows_per_job)
     rows = {row_name(row) for job in schedule.jobs for row in job.rows}
     console.print(
-        f"curves: {total - done} of {total} cells to measure: {len(rows)} rows in "
+        f"curves: {len(seconds)} of {total} cells to measure: {len(rows)} rows in "
         f"{len(schedule.jobs)} jobs, {lanes} at a time"
     )
     progress = Progress(console, seconds, total=total, done=done, lanes=lanes)
