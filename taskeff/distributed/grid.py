@@ -20,6 +20,7 @@ from taskeff.distributed.reports import reason
 from taskeff.distributed.schedule import Job, Schedule, make_schedule, row_name
 from taskeff.distributed.tracking import trackers
 from taskeff.distributed.trainer import RowTask, run_rows
+from taskeff.store import FULL
 
 # A trial only waits for its trainer. On the head node it holds no worker's CPU, wakes no autoscaler
 # and outlives every spot machine.
@@ -144,7 +145,7 @@ def _again(
             left = [c for c in cells_of(row) if c not in done]
             if not left or row_name(row) in failures:
                 continue
-            if len(left) < len(row.budgets) or len(job.rows) > 1:
+            if FULL not in why and (len(left) < len(row.budgets) or len(job.rows) > 1):
                 cells |= {cell: seconds[cell] for cell in left}
             else:
                 failures[row_name(row)] = why
