@@ -48,25 +48,39 @@ def run_fingerprint(plan: Plan) -> dict[str, Any]:
 
 
 def conclude(
-    plan: Plan, signals: Mapping[str, Mapping[str, Any]], seconds: float, console: Console
+    plan: Plan,
+    signals: Mapping[str, Mapping[str, Any]],
+    seconds: float,
+    console: Console,
+    imputed: Mapping[str, Mapping[int, float]] | None = None,
 ) -> Calibration:
     """Fit, publish and say what a run measured.
 
     Args:
         signals: task -> its CoS-Low result.
         seconds: how long the run took.
+        imputed: task -> budget -> posterior mean score of the cells that an adaptive grid skipped.
     """
-    calibration = _fit(plan, signals)
+    calibration = _fit(plan, signals, imputed or {})
     plan.store.write_json(_run_record(plan, seconds), "run.json")
     _summary(calibration, console)
     console.print(f"report: {write_report(plan.store)}", soft_wrap=True)
     return calibration
 
 
-def _fit(plan: Plan, signals: Mapping[str, Mapping[str, Any]]) -> Calibration:
+def _fit(
+    plan: Plan,
+    signals: Mapping[str, Mapping[str, Any]],
+    imputed: Mapping[str, Mapping[int, float]],
+) -> Calibration:
     """Publish the tables, the calibration and the held-out tasks' estimates."""
     config, store = plan.config, plan.store
-    rows = [_curve_row(result, plan) for result in plan.results().values()]
+    rows = [curve_row(result, plan) for result in plan.results().values()]
+    rows += [
+        _imputed_row(plan, task, budget, score)
+        for task, scores in imputed.items()
+        for budget, score in sorted(scores.items())
+    ]
     store.write_table(pa.Table.from_pylist(rows), "curves.parquet")
     store.write_table(pa.Table.from_pylist(list(signals.values())), "coslow.parquet")
     curves = task_curves(rows, cap=config.cap, ceiling=plan.ceiling)
@@ -91,10 +105,25 @@ def _fit(plan: Plan, signals: Mapping[str, Mapping[str, Any]]) -> Calibration:
     return calibration
 
 
-def _curve_row(result: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+def curve_row(result: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+    """A published result as a row of `curves.parquet`."""
     kept = ("task", "budget", "seed", "score", "label_score", "n_test", "hash")
     role = "held_out" if result["task"] in plan.held_out else "calibration"
     return {**{key: result[key] for key in kept}, "role": role, "status": "measured"}
+
+
+def _imputed_row(plan: Plan, task: str, budget: int, score: float) -> dict[str, Any]:
+    return {
+        "task": task,
+        "budget": budget,
+        "seed": plan.config.training.seeds[0],
+        "score": score,
+        "label_score": None,
+        "n_test": None,
+        "hash": None,
+        "role": "calibration",
+        "status": "imputed",
+    }
 
 
 def _yaml(config: RunConfig) -> str:

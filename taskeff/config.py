@@ -262,6 +262,8 @@ class RunConfig(_Section):
     curve: CurveConfig = CurveConfig()
     cluster: ClusterConfig = ClusterConfig()
     tracking: TrackingConfig = TrackingConfig()
+    grid: Literal["full", "adaptive"] = "full"
+    """adaptive: CoS-Low first, and no cell is measured whose outcome the others determine."""
 
     @field_validator("name")
     @classmethod

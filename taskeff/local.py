@@ -66,6 +66,8 @@ def calibrate_here(
     console = console or Console()
     started = time.monotonic()
     check_fittable(config)
+    if config.grid == "adaptive":
+        raise ConfigError("grid: adaptive needs Ray; set grid=full, or run `taskeff calibrate`")
     if not 0 <= part[0] < part[1]:
         raise ConfigError(f"part {part[0]}/{part[1]}: give i/n with 0 <= i < n")
     plan = make_plan(config)

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from taskeff.errors import StorageError
 
+FULL = "the storage is full"
 _SAFE_PART = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -207,7 +208,7 @@ def _write_through(path: str, data: bytes) -> None:
 
 def _why(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the storage is full; make room and run the same command again"
+        return f"{FULL}; make room and run the same command again"
     return str(error)
 
 

@@ -97,6 +97,10 @@ def plan(config: ConfigPath, overrides: Overrides = None) -> None:
         print(f"note: {note}")
     for line in lines(made, forecast(made)):
         print(line)
+    if made.config.grid == "adaptive":
+        from taskeff.distributed.adaptive import outlook
+
+        print(outlook(made))
 
 
 @app.command()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 
 from taskeff.conclude import begin, check_fittable, conclude
 from taskeff.config import RunConfig
+from taskeff.curves.cells import Cell
 from taskeff.curves.plan import Plan, make_plan
+from taskeff.distributed.adaptive import Imputed, next_step
 from taskeff.distributed.capacity import check_placement
 from taskeff.distributed.grid import run_grid
 from taskeff.distributed.reports import FOLDER as LOGS
@@ -39,11 +42,16 @@ def calibrate(config: RunConfig, console: Console | None = None) -> Calibration:
     check_tracking(config)
     with Lease(plan.store, config.cluster.lease_seconds) as lease:
         begin(plan, config, console)
+        imputed: Imputed = {}
         with ray_session(config.cluster):
-            _curves(plan, console, lease)
-            signals = measure_signals(plan, console)
+            if config.grid == "adaptive":
+                signals = measure_signals(plan, console)
+                imputed = _adaptive(plan, signals, console, lease)
+            else:
+                _curves(plan, console, lease)
+                signals = measure_signals(plan, console)
         lease.check()
-        return conclude(plan, signals, time.monotonic() - started, console)
+        return conclude(plan, signals, time.monotonic() - started, console, imputed)
 
 
 def measure_cells(
@@ -69,14 +77,27 @@ def measure_cells(
     return plan
 
 
-def _curves(plan: Plan, console: Console, lease: Lease) -> None:
-    outcome = run_grid(plan, console, check=lease.check)
+def _adaptive(
+    plan: Plan, signals: Mapping[str, Mapping[str, Any]], console: Console, lease: Lease
+) -> Imputed:
+    """Measure round by round until every row is determined; what need not be measured."""
+    while (step := next_step(plan, plan.results(), signals)).cells:
+        _curves(plan, console, lease, step.cells)
+    skipped = sum(map(len, step.imputed.values())) * len(plan.config.training.seeds)
+    console.print(f"curves: {skipped} of {len(plan.cells)} cells are determined by the others")
+    return step.imputed
+
+
+def _curves(
+    plan: Plan, console: Console, lease: Lease, only: Collection[Cell] | None = None
+) -> None:
+    outcome = run_grid(plan, console, only=only, check=lease.check)
     if outcome.failures:
         names = ", ".join(sorted(outcome.failures))
         raise ClusterError(
             f"{len(outcome.failures)} rows failed ({names}); what the others measured is kept: "
             f"mend the cause and run the same command again. Logs: {plan.store.path(LOGS)}"
         )
-    left = sum(len(row.budgets) for row in plan.pending())
+    left = set(plan.cells if only is None else only) - plan.results().keys()
     if left:
-        raise ClusterError(f"stopped with {left} cells to go; the same command measures them")
+        raise ClusterError(f"stopped with {len(left)} cells to go; the same command measures them")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from taskeff.distributed.reports import reason
 from taskeff.distributed.schedule import Job, Schedule, make_schedule, row_name
 from taskeff.distributed.tracking import trackers
 from taskeff.distributed.trainer import RowTask, run_rows
+from taskeff.store import FULL
 
 # A trial only waits for its trainer. On the head node it holds no worker's CPU, wakes no autoscaler
 # and outlives every spot machine.
@@ -36,7 +37,11 @@ class GridOutcome:
 
 
 def run_grid(
-    plan: Plan, console: Console, *, check: Callable[[], None] | None = None
+    plan: Plan,
+    console: Console,
+    *,
+    only: Collection[Cell] | None = None,
+    check: Callable[[], None] | None = None,
 ) -> GridOutcome:
     """Measure every pending cell, rows side by side; finished cells are never measured again.
 
@@ -44,6 +49,7 @@ def run_grid(
     are tried again on their own as long as that gets anywhere.
 
     Args:
+        only: leave other cells alone.
         check: called now and then; what it raises ends the grid.
 
     Raises:
@@ -57,10 +63,12 @@ def run_grid(
     cluster = plan.config.cluster
     lanes = check_placement(plan.config)
     seconds = dict(expected(plan, results, parameter_count(plan.config)).seconds)
+    if only is not None:
+        seconds = {cell: duration for cell, duration in seconds.items() if cell in only}
     schedule = make_schedule(seconds, lanes, rows_per_job=cluster.rows_per_job)
     rows = {row_name(row) for job in schedule.jobs for row in job.rows}
     console.print(
-        f"curves: {total - done} of {total} cells to measure: {len(rows)} rows in "
+        f"curves: {len(seconds)} of {total} cells to measure: {len(rows)} rows in "
         f"{len(schedule.jobs)} jobs, {lanes} at a time"
     )
     progress = Progress(console, seconds, total=total, done=done, lanes=lanes)
@@ -137,7 +145,7 @@ def _again(
             left = [c for c in cells_of(row) if c not in done]
             if not left or row_name(row) in failures:
                 continue
-            if len(left) < len(row.budgets) or len(job.rows) > 1:
+            if FULL not in why and (len(left) < len(row.budgets) or len(job.rows) > 1):
                 cells |= {cell: seconds[cell] for cell in left}
             else:
                 failures[row_name(row)] = why

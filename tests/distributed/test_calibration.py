@@ -2,10 +2,8 @@
 
 import json
 import os
+import shutil
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import psutil
 import pytest
@@ -13,24 +11,10 @@ from rich.console import Console
 
 from taskeff.config import parse_config
 from taskeff.distributed.driver import calibrate
+from tests.distributed.drivers import below, end, kept, markers, read_until, start
 from tests.helpers import TASKS, run_cli, run_values, write_config
 
 pytestmark = [pytest.mark.cluster]
-
-
-def markers(storage: Path) -> dict[str, int]:
-    """Every published result and when it was written."""
-    found = (storage / "tiny").glob("c*/**/result.json")
-    return {str(path.relative_to(storage)): path.stat().st_mtime_ns for path in found}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tiny_model, tmp_path_factory):
-    """The storage of a finished run."""
-    storage = tmp_path_factory.mktemp("undisturbed")
-    values = run_values(tiny_model, storage)
-    calibrate(parse_config(values, "test"), Console(quiet=True))
-    return storage
 
 
 def test_a_calibration_ends_in_a_report(undisturbed):
@@ -65,45 +49,23 @@ def test_the_page_can_be_made_again(undisturbed, tiny_model, tmp_path, monkeypat
     assert page.read_bytes() == before
 
 
-def start(config: Path) -> subprocess.Popen:
-    command = [sys.executable, "-u", "-m", "taskeff.cli", "calibrate", "-c", str(config)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def read_until(driver: subprocess.Popen, needle: str) -> None:
-    """Follow the driver's output up to a line with `needle`."""
-    lines = []
-    for line in driver.stdout:
-        lines.append(line)
-        if needle in line:
-            return
-    raise AssertionError("the driver ended early:\n" + "".join(lines))
-
-
-def end(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        if process.is_running():
-            process.kill()
-    psutil.wait_procs(processes, timeout=30)
-
-
 @pytest.mark.slow
 def test_a_killed_driver_goes_on_where_it_was(undisturbed, tiny_model, tmp_path):
     storage = tmp_path / "results"
     config = write_config(tmp_path, run_values(tiny_model, storage))
     driver = start(config)
     read_until(driver, "[  2/9]")
-    below = psutil.Process(driver.pid).children(recursive=True)
+    children = psutil.Process(driver.pid).children(recursive=True)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    end(below)
+    end(children)
     finished = markers(storage)
     assert 2 <= len(finished) < 12
     again = start(config)
     output, _ = again.communicate()
     assert again.returncode == 0, output
     after = markers(storage)
-    assert {path: after[path] for path in finished} == finished
+    assert kept(finished, after)
     assert len(after) == 12
     ours, theirs = (s / "tiny/calibration.json" for s in (storage, undisturbed))
     assert ours.read_bytes() == theirs.read_bytes()
@@ -114,11 +76,7 @@ def test_a_killed_worker_is_replaced(undisturbed, tiny_model, tmp_path):
     storage = tmp_path / "results"
     driver = start(write_config(tmp_path, run_values(tiny_model, storage)))
     read_until(driver, "[  1/9]")
-    workers = [
-        process
-        for process in psutil.Process(driver.pid).children(recursive=True)
-        if "RayTrainWorker" in " ".join(process.cmdline())
-    ]
+    workers = below(driver.pid, "RayTrainWorker")
     assert workers, "no training worker was found"
     workers[0].kill()
     output, _ = driver.communicate()
@@ -129,8 +87,6 @@ def test_a_killed_worker_is_replaced(undisturbed, tiny_model, tmp_path):
 
 @pytest.mark.slow
 def test_a_truncated_result_is_measured_again(undisturbed, tiny_model, tmp_path):
-    import shutil
-
     storage = tmp_path / "results"
     shutil.copytree(undisturbed, storage)
     broken = next((storage / "tiny/cells").glob("**/result.json"))

@@ -1,0 +1,99 @@
+"""The adaptive grid, its cells answered from made-up curves instead of trained."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from taskeff.archive import signal_hashes
+from taskeff.conclude import conclude
+from taskeff.config import parse_config
+from taskeff.coslow.measure import signal_folder
+from taskeff.curves.cells import cell_folder
+from taskeff.curves.plan import make_plan
+from taskeff.distributed.adaptive import next_step, outlook
+from taskeff.estimate.adaptive import SCOUTS
+from taskeff.estimate.shapes import Beta
+from taskeff.tasks.suite import suite_tasks
+from tests.helpers import run_values
+
+BUDGETS = [4, 8, 16, 32, 64, 128]
+
+
+@pytest.fixture(scope="module")
+def plan(tiny_model, tmp_path_factory):
+    """Twelve rows and one held out."""
+    values = run_values(tiny_model, tmp_path_factory.mktemp("adaptive"), grid="adaptive")
+    chosen = suite_tasks()[:13]
+    values["tasks"] = {"calibration": chosen[:12], "held_out": chosen[12:]}
+    values["training"]["budgets"] = BUDGETS
+    values["curve"] = {"cap": 128}
+    return make_plan(parse_config(values, "test"))
+
+
+@pytest.fixture(scope="module")
+def signals(plan):
+    made = {}
+    hashes = signal_hashes(plan)
+    for index, name in enumerate(plan.tasks):
+        made[name] = {
+            "task": name,
+            "cos_low": 0.1 + 0.05 * index,
+            "random_cosine": 0.3,
+            "mean_confidence": 0.7,
+        }
+        signal_folder(plan.store, name, hashes[name]).write_json(made[name], "result.json")
+    return made
+
+
+def publish(plan, signals, cell) -> None:
+    """The cell's score on a curve whose area follows CoS-Low."""
+    area = 0.35 + 0.6 * (signals[cell.task]["cos_low"] - 0.1)
+    x = np.log2(max(cell.budget, 1)) / np.log2(128)
+    score = 0.1 + 0.85 * float(Beta(2.0).value(x, area))
+    result = {
+        **vars(cell),
+        "hash": plan.cells[cell],
+        "score": round(score * 400) / 400,
+        "label_score": None,
+        "n_test": 400,
+        "evaluation_seconds": 1.0,
+        "training": {"seconds": 1.0} if cell.budget else None,
+    }
+    cell_folder(plan.store, cell, plan.cells[cell]).write_json(result, "result.json")
+
+
+def test_determined_cells_are_skipped_and_marked(plan, signals):
+    assert "known once" in outlook(plan)
+    rounds = 0
+    while (step := next_step(plan, plan.results(), signals)).cells:
+        assert not set(step.cells) & plan.results().keys()
+        if not rounds:
+            tasks = {cell.task for cell in step.cells if cell.budget}
+            assert len(tasks) == SCOUTS + 1
+            assert set(plan.held_out) <= tasks
+            assert sum(not cell.budget for cell in step.cells) == 13
+        for cell in step.cells:
+            publish(plan, signals, cell)
+        rounds += 1
+        assert rounds <= 1 + len(BUDGETS)
+    measured = {(cell.task, cell.budget) for cell in plan.results()}
+    imputed = {(task, n) for task, scores in step.imputed.items() for n in scores}
+    assert imputed
+    assert not measured & imputed
+    assert measured | imputed == {(cell.task, cell.budget) for cell in plan.cells}
+    assert not {task for task, _ in imputed} & set(plan.held_out)
+    assert outlook(plan) == f"skippable: {len(imputed)} cells are determined by what is measured"
+
+    conclude(plan, signals, 1.0, Console(quiet=True), step.imputed)
+    rows = pq.read_table(plan.store.path("curves.parquet")).to_pylist()
+    marked = {(r["task"], r["budget"]) for r in rows if r["status"] == "imputed"}
+    assert marked == imputed
+    assert {(r["task"], r["budget"]) for r in rows if r["status"] == "measured"} == measured
+    assert all(r["hash"] is None for r in rows if r["status"] == "imputed")
+
+
+def test_a_resumed_run_decides_the_same(plan, signals):
+    first = next_step(plan, plan.results(), signals)
+    assert not first.cells
+    assert next_step(plan, plan.results(), signals) == first
