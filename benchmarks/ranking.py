@@ -1,6 +1,7 @@
 """A real ranking of the bundled suite and variants of it, beside what was measured.
 
     python benchmarks/ranking.py --run results/demo --out results/rank-benchmark
+    python benchmarks/ranking.py --run results/demo    # only what the calibration measured itself
 
 `--run` is a finished calibration. Its tasks, calibrated and held out, become labelled data sets,
 and some of them variants whose labels are worth less or whose pools are worse: labels shuffled, a
@@ -169,19 +170,22 @@ def line(name: str, x: np.ndarray, auc: np.ndarray, kind: Any) -> str:
 
 def compare(run: Measured, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the table of predictors and what became of the variants."""
-    found = {row["name"]: row for row in rows}
-    names = [name for name in run.auc if found[name]["cos_low"] is not None]
+    found = {row["name"]: row["cos_low"] for row in rows}
+    names = sorted(run.auc)
     auc = np.array([run.auc[name] for name in names])
     print(f"\n{len(names)} tasks with a measured curve; 95 % bootstrap intervals over tasks\n")
     print("| predictor | Spearman, raw | Spearman, left out | error, left out |\n|---|---|---|---|")
-    ranked = np.array([found[name]["cos_low"] for name in names])
-    print(line("CoS-Low, as ranked", ranked, auc, run.kind))
+    if all(found.get(name) is not None for name in names):
+        ranked = np.array([found[name] for name in names])
+        print(line("CoS-Low, as ranked", ranked, auc, run.kind))
     for quantity in QUANTITIES:
         title = "CoS-Low, as calibrated" if quantity == "cos_low" else quantity.replace("_", " ")
         values = np.array([run.quantities[name][quantity] for name in names])
         print(line(title, values, auc, run.kind))
     mean = left_out_means(auc)
     print(f"| {'mean of the others':<32} | | | {float(np.mean(np.abs(auc - mean))):.3f} |")
+    if not rows:
+        return
     print("\n| data set | status | CoS-Low | interval | AUC | labels for 90 % | measured AUC |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:
@@ -204,14 +208,16 @@ def main() -> int:
     """Make, rank, compare; 2 on bad input."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", required=True, help="folder of a finished calibration")
-    parser.add_argument("--out", required=True, help="folder for data sets and ranking")
+    parser.add_argument("--out", help="folder for data sets and ranking; without it none is made")
     parser.add_argument("--datasets", type=int, default=24)
     options = parser.parse_args()
     started = time.monotonic()
     try:
         run = read_run(options.run)
-        manifest = make_manifest(run, Path(options.out) / "data", options.datasets)
-        rows = rank(score_config(run, manifest, options))
+        rows: list[dict[str, Any]] = []
+        if options.out:
+            manifest = make_manifest(run, Path(options.out) / "data", options.datasets)
+            rows = rank(score_config(run, manifest, options))
     except TaskeffError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -26,6 +26,7 @@ import random
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from taskeff.config import CosLowConfig, parse_config
 from taskeff.coslow.candidates import Candidate
 from taskeff.coslow.engines import BuiltinEngine, EngineFactory, Scored
 from taskeff.coslow.gradients import gradient_gram
-from taskeff.coslow.shards import read_shards, score_shard
+from taskeff.coslow.shards import Shard, part_table, read_shards, score_shard
 from taskeff.distributed.session import ray_session
 from taskeff.distributed.streams import bounded, score_pools
 from taskeff.models import load_tokenizer
@@ -50,6 +51,7 @@ from taskeff.tasks.rows import Pool, source_stamp
 from taskeff.tasks.task import load_spec, load_task
 
 SETTINGS = CosLowConfig(max_new_tokens=4)
+SCORED = 64  # rows that `row` lets the engine score
 DESCRIPTION = (
     "You will be given some English words. Decide which of them names something that is alive. "
     "Answer with exactly one of these two words: first, last."
@@ -61,10 +63,10 @@ WORDS = "cat stone river oak chair wolf cloud fern lamp trout brick rose spoon h
 class Constant:
     """A confidence from the tokens' sum."""
 
-    def __init__(self, config: ScoreConfig, settings: CosLowConfig):
+    def __init__(self, config: ScoreConfig | None, settings: CosLowConfig | None):
         pass
 
-    def score(self, prompts, *, stop_ids, max_new_tokens):
+    def score(self, prompts, *, stop_ids=(), max_new_tokens=1):
         """See `taskeff.coslow.engines.ConfidenceEngine`."""
         return [Scored((sum(ids) % 10007) / 10007) for ids in prompts]
 
@@ -258,36 +260,43 @@ def row(options: argparse.Namespace) -> None:
 
 def _row(name: str, options: argparse.Namespace, tokenizer: Any, engine: Any) -> list[float]:
     task = load_task(load_spec(name), 0)
-    n = options.rows
-    spec = task.spec
-    shards = read_shards(
-        Pool(spec, 0), Prompter(tokenizer, spec.description), rows_per_shard=n, max_new_tokens=4
-    )
-    next(shards)  # the builder and the first row's compilation are not a row's cost
+    prompter = Prompter(tokenizer, task.spec.description)
+
+    def shards(rows: int) -> Iterator[Shard]:
+        return read_shards(
+            Pool(task.spec, 0),
+            prompter,
+            rows_per_shard=rows,
+            max_new_tokens=SETTINGS.max_new_tokens,
+        )
+
+    few = next(shards(SCORED))
     started = time.perf_counter()
-    shard = next(shards)
-    read = time.perf_counter() - started
-    started = time.perf_counter()
-    table = score_shard(engine, shard)
+    score_shard(engine, few)
     scored = time.perf_counter() - started
-    sink = io.BytesIO()
-    pq.write_table(table, sink)
+    stream = shards(options.rows)
+    next(stream)  # the builder and the first row's compilation are not a row's cost
+    started = time.perf_counter()
+    shard = next(stream)
+    read = time.perf_counter() - started
     prompts = shard.prompts()
-    prompter = Prompter(tokenizer, spec.description)
+    sink = io.BytesIO()
+    pq.write_table(part_table(shard, Constant(None, None).score(prompts)), sink)
     examples = [prompter.encode_example(one, end_of_turn=False) for one in task.train[:32]]
     started = time.perf_counter()
     gradient_gram(engine.model, examples, memory=500_000_000)
     gradients = time.perf_counter() - started
-    rows = len(table)
-    text = sum(len(one.text.encode()) for one in task.train[:n]) / len(task.train[:n])
+    rows = len(prompts)
+    tokens = sum(map(len, prompts)) / rows
+    text = sum(len(one.text.encode()) for one in task.train[:rows]) / len(task.train[:rows])
     return [
-        sum(map(len, prompts)) / rows,
-        sum(map(len, prompts)) / rows - shared_prefix(prompts),
+        tokens,
+        tokens - shared_prefix(prompts),
         text,
         len(pickle.dumps(shard.to_record())) / rows,
         len(sink.getvalue()) / rows,
         rows / read,
-        rows / scored,
+        SCORED / scored,
         gradients,
     ]
 

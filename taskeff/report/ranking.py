@@ -84,9 +84,11 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "labels": _labels, "money": _money}
+    common = _common_warnings(rows)
     statuses = sorted({row["status"] for row in rows})
     return environment.get_template("ranking.html.j2").render(
         rows=rows,
+        common=common,
         calibration=calibration,
         targets=[(target, share(target)) for target in targets],
         statuses=statuses,
@@ -103,6 +105,14 @@ def render(
         css_digest=_digest(css),
         script_digest=_digest(script),
     )
+
+
+def _common_warnings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What every one of several ranked rows warns of, to be said once."""
+    ranked = [row["warnings"] for row in rows if row["auc"] is not None]
+    if len(ranked) < 2:
+        return []
+    return [warning for warning in ranked[0] if all(warning in others for others in ranked)]
 
 
 def _digest(text: str) -> str:

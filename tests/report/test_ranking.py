@@ -111,3 +111,11 @@ def test_the_page_is_one_file_and_escapes_what_it_shows(rows, calibration):
     assert set(curves["curves"]) == {"0", "1"}
     assert curves["curves"]["0"]["budgets"][-1] == calibration.cap
     assert render(rows, calibration, TARGETS) == text
+
+
+def test_what_every_row_warns_of_is_said_once(calibration):
+    records = [measured(n, 0.2, warnings=["of all", f"of {n}"]) for n in ("one", "two")]
+    rows = rank_rows(records, calibration, targets=TARGETS, fingerprint={})
+    text = render(rows, calibration, TARGETS)
+    assert text.count(">of all<") == 1
+    assert text.count(">of one<") == 1
