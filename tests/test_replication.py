@@ -2,21 +2,27 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks.replication.collect import collect
 from benchmarks.replication.figures import draw
 from benchmarks.replication.ship import calibrated
 from benchmarks.replication.tables import Setup, areas, number, results
 from benchmarks.replication.targets import TaskScores, read_measurements
 from benchmarks.replication.worth import Row, partial, spearman, verdict, worth
-from taskeff.config import load_config
+from taskeff.archive import import_results
+from taskeff.config import load_config, parse_config
+from taskeff.curves.plan import make_plan
 from taskeff.errors import EstimateError
 from taskeff.estimate.budget import predict
 from taskeff.estimate.calibration import Calibration
+from taskeff.models import load_model
+from tests.helpers import TASKS, run_values
 
 DOCS = Path("docs/replication")
 CONFIG = "configs/smollm2-135m-instruct.yaml"
@@ -67,6 +73,37 @@ def test_seeds_that_do_not_reach_the_cap_are_left_out():
     assert areas([both], SETUP, "strict", "one") == [pytest.approx(0.7 * 0.75)]
     assert areas([task({(8, 0): 0.5, (32, 0): 1.0})], SETUP, "strict", "one") == [None]
     assert areas([task({(0, 0): 1.0, (8, 0): 1.0, (32, 0): 1.0})], SETUP, "strict", "one") == [None]
+
+
+def test_collecting_a_run(local_run, tiny_model, tmp_path):
+    """The study repeats the run's CoS-Low, is not made twice, and travels with the archive."""
+    storage, out = tmp_path / "storage", tmp_path / "out"
+    shutil.copytree(local_run, storage)
+    plan = make_plan(parse_config(run_values(tiny_model, storage), "test"))
+    model = load_model(plan.config.model, "cpu")
+    collect(plan, out, model)
+    rows = {row["task"]: row for row in _read(out / "signals.csv")}
+    assert sorted(rows) == sorted(TASKS)
+    for row in rows.values():
+        assert float(row["low_median"]) == pytest.approx(float(row["cos_low"]), abs=1e-5)
+        assert float(row["random_median"]) == pytest.approx(float(row["random_cosine"]), abs=1e-5)
+        assert row["warm_median"] not in ("", row["low_median"])
+        assert float(row["a_sd_median"]) > 0
+        assert 1 / float(row["n_labels"]) <= float(row["commonest_label"]) <= 1
+    scores = _read(out / "scores.csv")
+    assert len(scores) == 9
+    tasks = read_measurements(out)
+    assert all(task.seeds(32) == [0] for task in tasks)
+    elsewhere = make_plan(parse_config(run_values(tiny_model, tmp_path / "new"), "test"))
+    import_results(elsewhere, (out / "cells.jsonl").read_bytes(), "cells.jsonl")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    collect(elsewhere, out, None)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def _read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_rank_and_partial_correlation():
@@ -223,9 +260,7 @@ def test_the_committed_archive_holds_the_committed_scores():
         for r in records
         if r["kind"] == "cell"
     }
-    with (DOCS / "scores.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
     assert archived == {
         (row["task"], int(row["budget"]), int(row["seed"])): pytest.approx(float(row["score"]))
-        for row in rows
+        for row in _read(DOCS / "scores.csv")
     }

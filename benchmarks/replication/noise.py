@@ -147,6 +147,5 @@ class _Study:
         )
         tuner = FineTuner(load_model(self.plan.config.model), training, seed=0)
         tuner.train(examples, seed=0)
-        unwrapped: Any = tuner.accelerator.unwrap_model(tuner.model)
-        merged = unwrapped.merge_and_unload() if training.method == "lora" else unwrapped
+        merged = tuner.model.merge_and_unload() if training.method == "lora" else tuner.model
         return self._statistics(self._cosines(self.low, merged.eval()), self.low)
