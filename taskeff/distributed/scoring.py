@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -12,6 +15,7 @@ from rich.text import Text
 
 from taskeff.coslow.measure import measure_signal, signal_folder, signal_hash
 from taskeff.curves.plan import Plan
+from taskeff.distributed.session import return_memory
 from taskeff.errors import ClusterError, TaskeffError
 
 
@@ -36,24 +40,39 @@ def measure_signals(plan: Plan, console: Console) -> dict[str, dict[str, Any]]:
         return {name: found[name] for name in plan.tasks}
     console.print(f"CoS-Low: {len(missing)} of {len(plan.tasks)} tasks to measure")
     cluster = plan.config.cluster
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
     rows = [{"task": name, "hash": hashes[name]} for name in missing]
     tasks = ray.put({name: plan.tasks[name] for name in missing})
     actors = min(cluster.scoring_actors, len(missing))
-    stream = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        SignalScorer,  # type: ignore[arg-type]
-        fn_constructor_args=(plan.config, plan.store, tasks),
-        compute=ray.data.ActorPoolStrategy(min_size=actors, max_size=actors),
-        # Two whole-CPU actors on two CPUs would starve the read tasks.
-        num_cpus=cluster.cpus_per_worker / 2,
-        num_gpus=cluster.gpus_per_worker or None,
-    )
-    failures = _collect(stream, found, len(missing), console)
+    with quiet_data():
+        stream = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            SignalScorer,  # type: ignore[arg-type]
+            fn_constructor_args=(plan.config, plan.store, tasks),
+            compute=ray.data.ActorPoolStrategy(min_size=actors, max_size=actors),
+            # Two whole-CPU actors on two CPUs would starve the read tasks.
+            num_cpus=cluster.cpus_per_worker / 2,
+            num_gpus=cluster.gpus_per_worker or None,
+        )
+        failures = _collect(stream, found, len(missing), console)
     if failures:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(failures.items()))
         raise ClusterError(f"CoS-Low failed for {len(failures)} tasks: {reasons}")
     return {name: found[name] for name in plan.tasks}
+
+
+@contextmanager
+def quiet_data() -> Iterator[ray.data.DataContext]:
+    """Ray Data without its plans, bars and advice, which would drown our lines; then as it was."""
+    log = logging.getLogger("ray.data")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    ours = ray.data.DataContext.get_current().copy()
+    ours.enable_progress_bars = False
+    ours.issue_detectors_config.detectors = []
+    try:
+        with ray.data.DataContext.current(ours):
+            yield ours
+    finally:
+        log.setLevel(level)
 
 
 def _collect(
@@ -105,4 +124,5 @@ class SignalScorer:
         except TaskeffError as error:
             # One task's bad rows must not drop the others' block.
             return {"task": task.name, "result": None, "error": str(error)}
+        return_memory()
         return {"task": task.name, "result": result, "error": ""}

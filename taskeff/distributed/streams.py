@@ -6,7 +6,6 @@ data set it is of. Rows on their way are bounded by the context's queue; the dri
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from taskeff.config import CosLowConfig, ModelConfig
 from taskeff.coslow.candidates import Candidate, choose, measure
 from taskeff.coslow.engines import EngineFactory, held_model
 from taskeff.coslow.shards import Shard, publish_shard, read_shards
+from taskeff.distributed.scoring import quiet_data
 from taskeff.errors import ClusterError, TaskeffError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.ranking import estimate_rows
@@ -45,25 +45,17 @@ EMPTY: dict[str, Any] = {
 @contextmanager
 def bounded(scoring: ScoringConfig) -> Iterator[None]:
     """Ray Data's settings of this run; put back as they were."""
-    log = logging.getLogger("ray.data")
-    level = log.level
-    log.setLevel(logging.ERROR)  # its plans and progress would drown ours
-    context = ray.data.DataContext.get_current()
-    ours = context.copy()
-    ours.enable_progress_bars = False
-    # A block is one shard: a large pool then spreads over the actors, and waits in small pieces.
-    ours.target_max_block_size = 1
-    # A node may be lost while its actor loads the model; a model that cannot load still ends the
-    # run.
-    ours.max_consecutive_actor_init_deaths = 3
-    ours.execution_options.resource_limits = ExecutionResources.for_limits(
-        object_store_memory=scoring.queue_mb * 1e6
-    )
-    try:
-        with ray.data.DataContext.current(ours):
-            yield
-    finally:
-        log.setLevel(level)
+    with quiet_data() as ours:
+        # A block is one shard: a large pool then spreads over the actors, and waits in small
+        # pieces.
+        ours.target_max_block_size = 1
+        # A node may be lost while its actor loads the model; a model that cannot load still ends
+        # the run.
+        ours.max_consecutive_actor_init_deaths = 3
+        ours.execution_options.resource_limits = ExecutionResources.for_limits(
+            object_store_memory=scoring.queue_mb * 1e6
+        )
+        yield
 
 
 def check_placeable(scoring: ScoringConfig) -> None:
