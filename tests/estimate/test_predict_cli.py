@@ -54,7 +54,7 @@ def test_the_text_says_the_same(ask):
         "50 % interval",
         "80 % interval",
         "90 % interval",
-        "chance that 5000 labels reach it at all",
+        "chance that 5000 labels",
     ):
         assert said in out
     for said in ("in money", "GPU-hours", "advice: ", "next pilot: fine-tune on"):
