@@ -73,7 +73,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         cases = read_cases(options.results, options.ceilings, options.cos_low, cap=options.cap)
-        rows = [_row(case) for case in cases]
+        rows = [row_of(case) for case in cases]
         print(
             f"{len(cases)} tasks, {options.scouts} measured in full, tolerance "
             f"{options.tolerance}, {options.orders} orders: mean [worst]\n{'cost':<12}"
@@ -82,9 +82,9 @@ def main() -> int:
         )
         found: dict[str, list[Outcome]] = {}
         for name, epochs in EPOCHS.items():
-            costs = {n: float(min(MAX_STEPS, np.ceil(epochs * n / BATCH))) for n in PUBLISHED_GRID}
+            costs = steps(epochs)
             found[name] = [
-                replay(_shuffled(rows, order), costs, options) for order in range(options.orders)
+                replay(shuffled(rows, order), costs, options) for order in range(options.orders)
             ]
             print(_line(name, found[name]), flush=True)
     except TaskeffError as error:
@@ -94,6 +94,11 @@ def main() -> int:
         text = {name: [asdict(row) for row in rows] for name, rows in found.items()}
         Path(options.json).write_text(json.dumps(text, indent=1) + "\n")
     return 0
+
+
+def steps(epochs: float) -> dict[int, float]:
+    """Budget -> optimiser steps of its fine-tune."""
+    return {n: float(min(MAX_STEPS, np.ceil(epochs * n / BATCH))) for n in PUBLISHED_GRID}
 
 
 def replay(rows: Sequence[Row], costs: Mapping[int, float], options: argparse.Namespace) -> Outcome:
@@ -154,12 +159,14 @@ def _adaptively(
         seen[said.next_budget] = row.scores[said.next_budget]
 
 
-def _row(case: Case) -> Row:
+def row_of(case: Case) -> Row:
+    """A measured task's row on the paper's grid."""
     scores = {n: s for n, s in case.scores.items() if n == 0 or n in PUBLISHED_GRID}
     return Row(case, scores, _curve(case, scores))
 
 
-def _shuffled(rows: Sequence[Row], order: int) -> list[Row]:
+def shuffled(rows: Sequence[Row], order: int) -> list[Row]:
+    """The rows in a random order, seeded by `order`."""
     return [rows[i] for i in np.random.default_rng(order).permutation(len(rows))]
 
 

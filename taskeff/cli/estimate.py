@@ -126,18 +126,23 @@ def _read_scored(path: Path) -> tuple[float, dict[str, Any]]:
 def _say(found: dict[str, Any]) -> None:
     console = Console(soft_wrap=True, highlight=False)
     share = f"{100 * found['target']:.3g} % of the way from zero-shot to the ceiling"
+    chance = found["reach_probability"]
     if found["reachable"]:
         console.print(f"about {found['labels_needed']:.0f} labels reach {share}")
     else:
         console.print(f"{share} is not reachable within the cap of {found['cap']} labels")
+    if chance is not None:
+        # The number is the median of the curves that get there; the intervals count those too
+        # that do not, so at even odds they can start above it.
+        console.print(
+            f"chance that {found['cap']} labels reach it at all: {100 * chance:.0f} %; the number "
+            "is for that case, the intervals are for both"
+        )
     for level, (low, high) in (found["intervals"] or {}).items():
         upper = "beyond the cap" if high is None else f"{high:.0f}"
         console.print(f"  {level} % interval: {low:.0f} to {upper}")
     if found["interval_reason"]:
         console.print(f"no interval: {found['interval_reason']}")
-    if found["reach_probability"] is not None:
-        chance = f"{100 * found['reach_probability']:.0f} %"
-        console.print(f"chance that it is reached within {found['cap']} labels: {chance}")
     console.print(f"data efficiency (AUC) {found['auc']:.3f}, curve {found['curve']}")
     if found["cost"]:
         console.print(f"cost from here: {_cost(found['cost'], found['prices'])}")

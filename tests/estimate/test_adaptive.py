@@ -1,10 +1,17 @@
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from taskeff.curves.curve import data_efficiency
 from taskeff.errors import EstimateError
-from taskeff.estimate.adaptive import TOLERANCE, decide, scout_prior, scouts, tolerances
+from taskeff.estimate.adaptive import SCOUTS, TOLERANCE, decide, scout_prior, scouts, tolerances
+from taskeff.estimate.evaluate import read_cases
 from tests.estimate.conftest import BUDGETS, CAP, made_up_cases
+from tests.estimate.reference import REFERENCE, needs_reference
 
 COSTS = {n: float(n) for n in BUDGETS}
 
@@ -122,3 +129,27 @@ def test_a_row_without_cos_low_is_named():
         tolerances(["a", "b"], {"a": 0.1})
     with pytest.raises(EstimateError, match="no calibration rows"):
         scouts([], {})
+
+
+@pytest.mark.slow
+@needs_reference
+def test_the_adaptive_grid_on_measured_curves():
+    """The figures docs/estimates.md claims, as bounds; four orders of the rows."""
+    file = Path(__file__).resolve().parents[2] / "benchmarks" / "adaptive.py"
+    spec = importlib.util.spec_from_file_location("benchmark_adaptive", file)
+    benchmark = importlib.util.module_from_spec(spec)
+    # A dataclass looks its own module up while it is made.
+    sys.modules[spec.name] = benchmark
+    spec.loader.exec_module(benchmark)
+    cases = read_cases(
+        REFERENCE / "llama_finetune_results",
+        REFERENCE / "ceilings.json",
+        REFERENCE / "llama_coslow_auc_digitised.csv",
+    )
+    rows = [benchmark.row_of(case) for case in cases]
+    options = argparse.Namespace(blind=False, scouts=SCOUTS, tolerance=TOLERANCE)
+    costs = benchmark.steps(epochs=3.0)
+    found = [benchmark.replay(benchmark.shuffled(rows, i), costs, options) for i in range(4)]
+    assert np.mean([outcome.cost for outcome in found]) <= 0.6
+    assert max(abs(outcome.slope) for outcome in found) <= 0.02
+    assert max(abs(outcome.mae) for outcome in found) <= 0.005

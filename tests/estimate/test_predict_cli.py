@@ -1,6 +1,8 @@
 """`taskeff predict` and `taskeff curves show`, at the command line."""
 
 import json
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -48,7 +50,12 @@ def test_everything_is_in_the_json(ask):
 def test_the_text_says_the_same(ask):
     code, out, _ = ask(*RANGE, *PRICES, "--value", "3000", "--pilot", "50:0.55")
     assert code == 0
-    for said in ("50 % interval", "80 % interval", "90 % interval", "chance that it is reached"):
+    for said in (
+        "50 % interval",
+        "80 % interval",
+        "90 % interval",
+        "chance that 5000 labels",
+    ):
         assert said in out
     for said in ("in money", "GPU-hours", "advice: ", "next pilot: fine-tune on"):
         assert said in out
@@ -87,6 +94,18 @@ def test_nothing_is_worth_labelling_for_nothing(ask):
 def test_bad_options(ask, options, said):
     code, _, err = ask(*options)
     assert code == 2 and said in err and "Traceback" not in err
+
+
+def test_no_heavy_module_is_loaded(family):
+    code = (
+        "import sys; from taskeff.cli import app; sys.argv = sys.argv[:1] + sys.argv[2:];"
+        "app(standalone_mode=False);"
+        "print([m for m in ('torch', 'ray', 'transformers', 'matplotlib') if m in sys.modules])"
+    )
+    options = ("predict", "--family", family, "--cos-low", "0.3", *RANGE, "--pilot", "50:0.5")
+    arguments = [sys.executable, "-c", code, "-", *options, "--value", "100", "--json"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_plots(ask, tmp_path):
