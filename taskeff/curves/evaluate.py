@@ -48,17 +48,17 @@ class Evaluation:
 
 
 def _shared(
-    prompts: Sequence[Sequence[int]],
-    answer: Callable[[Sequence[Sequence[int]]], list[Generation]],
+    lengths: Sequence[int],
+    answer: Callable[[Sequence[int]], list[Generation]],
     strategy: Strategy,
 ) -> list[Generation]:
-    """Every prompt's generation, in order; each worker answers its part of them."""
+    """Every row's generation, in order; each worker answers its part of them."""
     workers = strategy.workers
-    mine = deal([len(prompt) for prompt in prompts], workers.num_processes)[workers.process_index]
+    mine = deal(lengths, workers.num_processes)[workers.process_index]
     error, generations = None, []
     try:
         with strategy.in_step(), strategy.computing():
-            generations = answer([prompts[index] for index in mine])
+            generations = answer(mine)
     except TaskeffError as caught:
         error = caught
     # Also a worker that failed takes part: the others wait for it here.
@@ -67,7 +67,7 @@ def _shared(
     if errors:
         raise min(errors, key=lambda error: isinstance(error, ClusterError))
     found = dict(pair for _, pairs in gathered for pair in pairs)
-    return [found[index] for index in range(len(prompts))]
+    return [found[index] for index in range(len(lengths))]
 
 
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "target", "text", "choice")])
@@ -93,17 +93,21 @@ def evaluate(
     prompts = [prompter.prompt_ids(example.text) for example in examples]
     choices = prompter.choice_ids(spec.doc_to_choice) if spec.doc_to_choice else None
 
-    def answer(rows: Sequence[Sequence[int]]) -> list[Generation]:
+    def answer(rows: Sequence[int]) -> list[Generation]:
         return greedy(
             model,
-            rows,
+            [prompts[row] for row in rows],
             max_new_tokens=spec.max_new_tokens,
             stop_ids=prompter.stop_ids(),
             choices=choices,
             max_tokens=max_tokens,
+            numbers=rows,
         )
 
-    generations = answer(prompts) if strategy is None else _shared(prompts, answer, strategy)
+    if strategy is None:
+        generations = answer(range(len(prompts)))
+    else:
+        generations = _shared([len(prompt) for prompt in prompts], answer, strategy)
     predictions = [
         Prediction(
             id=example.id,

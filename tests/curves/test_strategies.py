@@ -36,7 +36,7 @@ STORED = {"checkpoint_minutes": 1e-9}  # after every step
 SHORT = {"budgets": [8], "max_steps": 4}
 # (settings, how far losses may be apart): passes in bfloat16 round otherwise when cut otherwise.
 PRECISIONS = {
-    "checkpointed": ({"gradient_checkpointing": True}, 2e-5),
+    "checkpointed": ({"gradient_checkpointing": True}, 5e-5),
     "bfloat16": ({"gradient_checkpointing": True, "dtype": "bfloat16"}, 0.02),
     "mixed": ({"mixed_precision": "bf16"}, 0.02),
 }
@@ -127,7 +127,7 @@ def kept_weights(config: RunConfig, budget: int) -> dict[str, torch.Tensor]:
 
 
 def check_same(ours: RunConfig, theirs: RunConfig) -> None:
-    """Losses within 2e-5 of each other, kept weights within 1e-4 of their size; equal answers."""
+    """Losses within 5e-5 after ten steps, kept weights within 1e-4 of their size, equal answers."""
     for budget, expected in results(theirs).items():
         found = results(ours)[budget]
         tables = [folders(c)[budget].read_table("predictions.parquet") for c in (ours, theirs)]
@@ -137,10 +137,10 @@ def check_same(ours: RunConfig, theirs: RunConfig) -> None:
             continue
         assert found["training"]["workers"] == 2
         assert found["training"]["losses"] == pytest.approx(
-            expected["training"]["losses"], rel=2e-5
+            expected["training"]["losses"], rel=5e-5
         )
         steps = expected["training"]["validation_losses"]
-        assert found["training"]["validation_losses"] == pytest.approx(steps, rel=2e-5)
+        assert found["training"]["validation_losses"] == pytest.approx(steps, rel=5e-5)
         assert found["training"]["best_step"] == expected["training"]["best_step"]
         weights = kept_weights(theirs, budget)
         kept = kept_weights(ours, budget)

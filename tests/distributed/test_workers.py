@@ -30,4 +30,4 @@ def test_two_workers_measure_what_one_does(tiny_model, tmp_path):
             training, expected = result["training"], alone[budget]["training"]
             assert (training["strategy"], training["workers"]) == ("fsdp", 2)
             assert (expected["strategy"], expected["workers"]) == ("single", 1)
-            assert training["losses"] == pytest.approx(expected["losses"], rel=2e-5)
+            assert training["losses"] == pytest.approx(expected["losses"], rel=5e-5)
