@@ -48,7 +48,9 @@ def task_curves(
 
     Every point keeps the seeds' spread. A row whose ``status`` is ``imputed`` (a cell that an
     adaptive grid skipped) makes its point one; rows without a status are measured.
+
     A task that scores better than its ceiling has its best score as ceiling (arXiv 2512.24991).
+    One that no labels improve, with no room below its ceiling, is scaled to 1: its area is 0.
     """
     scores: dict[str, dict[int, list[float]]] = {}
     imputed: dict[str, set[int]] = {}
@@ -61,7 +63,9 @@ def task_curves(
         means = {budget: float(np.mean(values)) for budget, values in found.items()}
         known = ceiling_of(ceiling, task)
         best = max(score for budget, score in means.items() if budget <= cap)
-        top = None if known is None else max(known, best)
+        top = best if known is None else max(known, best)
+        if top <= means.get(0, 0.0):
+            top = 1.0
         curves[task] = data_efficiency(
             found, cap=cap, ceiling=top, name=task, imputed=imputed.get(task, ())
         )
