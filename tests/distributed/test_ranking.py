@@ -223,7 +223,7 @@ def test_what_is_wrong_with_the_run_is_one_line(tiny_model, family, tmp_path, mo
     command = ["rank", "--manifest", manifest, *options]
     code, _, error = run_cli(monkeypatch, capsys, *command, "--strict")
     assert (code, "manifest.yaml, entry 2: give" in error) == (2, True)
-    code, _, error = run_cli(monkeypatch, capsys, *command, "coslow.n_examples=9")
+    code, _, error = run_cli(monkeypatch, capsys, *command, "coslow.rank=4", "coslow.n_examples=9")
     assert code == 2
     assert "n_examples 9" in error
     code, _, error = run_cli(monkeypatch, capsys, "rank", "--manifest", manifest)

@@ -1,20 +1,19 @@
 """What is killed in the middle of a ranking costs nothing but time."""
 
+import os
 import subprocess
 import sys
-import threading
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pyarrow.parquet as pq
 import pytest
-import ray
 import yaml
 from ray.cluster_utils import Cluster
-from rich.console import Console
 
 from taskeff.distributed.ranking import rank
+from taskeff.score_config import ScoreConfig
 from tests.distributed import candidates as made
 from tests.distributed import engines
 from tests.distributed.test_ranking import QUIET, scores
@@ -69,43 +68,46 @@ def test_an_actor_killed_mid_stream_is_replaced(tiny_model, inputs, undisturbed,
     assert_equal(tmp_path, undisturbed)
 
 
+def start(config: ScoreConfig, engine: str, folder: Path, **environment: str) -> subprocess.Popen:
+    """A ranking in a process of its own."""
+    path = folder / "score.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.distributed.engines", str(path), engine],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
 def test_a_node_that_is_removed_is_made_up_for(
     tiny_model, inputs, undisturbed, tmp_path, monkeypatch
 ):
+    # Nothing listens beyond loopback, and the cluster ends with the test.
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     gate = engines.Gate(tmp_path / "gate").build()
     # Whatever runs, runs on the node that is to be removed, until another takes its place.
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    doomed = cluster.add_node(num_cpus=2)
-    cluster.wait_for_nodes()
-    (gate.folder / "doomed").write_text(doomed.node_id)
-
-    def replace() -> None:
+    try:
+        doomed = cluster.add_node(num_cpus=2)
+        (gate.folder / "doomed").write_text(doomed.node_id)
+        config = configured(tiny_model, inputs, tmp_path)
+        driver = start(config, "StandsOnDoomedNode", tmp_path, RAY_ADDRESS=cluster.address)
         gate.wait_until_reached()
         cluster.add_node(num_cpus=2)
         cluster.remove_node(doomed, allow_graceful=False)
-
-    replacer = threading.Thread(target=replace, daemon=True)
-    replacer.start()
-    try:
-        ray.init(address=cluster.address, log_to_driver=False)
-        config = configured(tiny_model, inputs, tmp_path)
-        rank(config, engine=engines.StandsOnDoomedNode, console=QUIET)
+        output, _ = driver.communicate()
     finally:
-        ray.shutdown()
         cluster.shutdown()
-    replacer.join(timeout=30)
-    assert not replacer.is_alive(), "the node was never removed"
+    assert driver.returncode == 0, output
     assert_equal(tmp_path, undisturbed)
 
 
 def test_a_killed_driver_goes_on_where_it_was(tiny_model, inputs, undisturbed, tmp_path):
     gate = engines.Gate(tmp_path / "gate").build()
     config = configured(tiny_model, inputs, tmp_path)
-    path = tmp_path / "score.yaml"
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    script = [sys.executable, "-m", "tests.distributed.engines", str(path), "StandsAtThird"]
-    driver = subprocess.Popen(script, stdout=subprocess.DEVNULL)
+    driver = start(config, "StandsAtThird", tmp_path)
     gate.wait_until_reached()
     below = psutil.Process(driver.pid).children(recursive=True)
     driver.kill()
@@ -116,7 +118,6 @@ def test_a_killed_driver_goes_on_where_it_was(tiny_model, inputs, undisturbed, t
     psutil.wait_procs(below, timeout=30)
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("part-*.parquet")}
     assert 2 <= len(kept) < 18
-    lines = Console(record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    rank(config, console=lines)
+    rank(config, console=QUIET)
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     assert_equal(tmp_path, undisturbed)
