@@ -19,6 +19,7 @@ CEILING_WORDS = {
     "chance": "chance-adjusted",
     "reachable": "reachable (n-grams)",
 }
+TOO_FEW = "Needs four tasks with a curve up to the cap and a CoS-Low; not measured yet."
 KIND_WORDS = {"strict": "strict", "label": "among labels", "corrected": "format-corrected"}
 
 
@@ -95,11 +96,14 @@ def _status(tasks: Sequence[TaskScores], setup: Setup, primary: Sequence[float |
             f"**Finished**: {len(tasks)} tasks, seeds {', '.join(map(str, setup.seeds))}. By the "
             f"plan's three conditions the claim **{found}** on this model."
         )
+    n_cells = sum(len(task.strict) for task in tasks)
+    planned = len(tasks) * (1 + len(setup.budgets) * len(setup.seeds))
     counts = {n: sum(len(t.seeds(setup.cap)) == n for t in tasks) for n in range(len(setup.seeds))}
     shown = ", ".join(f"{count} with {n}" for n, count in counts.items() if count)
     return (
-        f"**Interim**: the run is not finished. Of {len(tasks)} tasks, {len(full)} have all "
-        f"{len(setup.seeds)} seeds at {setup.cap} labels ({shown}). The {fitted} tasks with at "
+        f"**Interim**: {n_cells} of {planned} cells are measured. Of {len(tasks)} tasks, "
+        f"{len(full)} have all {len(setup.seeds)} seeds at {setup.cap} labels (by number of seeds: "
+        f"{shown}). The {fitted} tasks with at "
         "least one such seed are in the fits below; they are those with the shortest prompts, "
         "not a random set. No verdict is drawn from them."
     )
@@ -141,7 +145,8 @@ def _why_not(task: TaskScores, setup: Setup, auc: float | None) -> str:
 def _worth_table(tasks: Sequence[TaskScores], auc: Sequence[float | None]) -> str:
     rows = [worth(name, values(tasks, name), auc) for name in PREDICTORS]
     header = ["predictor", "tasks", "r [95 %]", "rho [95 %]", "left-out error", "of the mean"]
-    return table(header, [_worth_row(row) for row in rows if row])
+    found = [_worth_row(row) for row in rows if row]
+    return table(header, found) if found else TOO_FEW
 
 
 def _worth_row(row: Row) -> list[str]:
@@ -185,7 +190,7 @@ def _target_table(tasks: Sequence[TaskScores], setup: Setup) -> str:
             marked = f"**{label}**" if (kind, ceiling) == PRIMARY else label
             rows.append([marked, *_worth_row(row)[1:], number(other.r, sign=True)])
     header = ["score, ceiling", "tasks", "r [95 %]", "rho [95 %]", "left-out error"]
-    return table([*header, "of the mean", "random: r"], rows)
+    return table([*header, "of the mean", "random: r"], rows) if rows else TOO_FEW
 
 
 def _reliability(tasks: Sequence[TaskScores], setup: Setup) -> str:

@@ -114,6 +114,7 @@ def verdict(cos_low: Row, random: Row) -> str:
 
 
 def _ranks(values: Floats) -> Floats:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[inverse]
+    # A comparison of all pairs: for a few dozen tasks faster than sorting, 2000 times over.
+    above = (values[:, None] > values).sum(axis=1)
+    same = (values[:, None] == values).sum(axis=1)
+    return above + (same + 1) / 2
