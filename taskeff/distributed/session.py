@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -43,7 +44,8 @@ def ray_session(cluster: ClusterConfig | None = None) -> Iterator[None]:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        ray.init(address=address, runtime_env={"env_vars": _WORKER_ENV}, log_to_driver=False)
+        env_vars = {key: value for key, value in _WORKER_ENV.items() if key not in _job_env()}
+        ray.init(address=address, runtime_env={"env_vars": env_vars}, log_to_driver=False)
     else:
         if cluster is not None:
             _check_machine(cluster)
@@ -59,6 +61,12 @@ def ray_session(cluster: ClusterConfig | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _job_env() -> dict[str, str]:
+    """Variables that the Ray job's own runtime environment sets; Ray refuses to set them again."""
+    config = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    return (config.get("runtime_env") or {}).get("env_vars") or {}
 
 
 def return_memory() -> None:
