@@ -135,7 +135,7 @@ def _controls(
     signal: Mapping[str, Any], curve: TaskCurve, label_zero_shot: float | None
 ) -> dict[str, float]:
     found = {**signal, "zero_shot": curve.zero_shot, "label_zero_shot": label_zero_shot}
-    return {name: float(found[name]) for name in CONTROLS if found.get(name) is not None}
+    return {name: float(value) for name in CONTROLS if (value := found.get(name)) is not None}
 
 
 def estimate_rows(
