@@ -203,7 +203,8 @@ def test_the_page_says_what_is_not_measured(folder):
 
 def test_figures_are_the_same_bytes_again(folder):
     tasks = read_measurements(folder)
-    draw(tasks, SETUP, folder)
+    shown = draw(tasks, SETUP, folder)
+    assert f"({folder.name}/scatter.svg)" in shown and f"({folder.name}/curves.svg)" in shown
     first = [(folder / f"{name}.svg").read_bytes() for name in ("scatter", "curves")]
     draw(tasks, SETUP, folder)
     assert first == [(folder / f"{name}.svg").read_bytes() for name in ("scatter", "curves")]

@@ -60,8 +60,7 @@ def main() -> int:
     training = config.training
     setup = Setup(config.cap, training.budgets, training.seeds)
     tasks = read_measurements(options.folder)
-    text = results(tasks, setup)
-    draw(tasks, setup, options.folder)
+    text = draw(tasks, setup, options.folder) + results(tasks, setup)
     page = options.page.read_text(encoding="utf-8")
     changed, places = MARKED.subn(lambda found: f"{found[1]}{text}{found[2]}", page)
     if places != 1:

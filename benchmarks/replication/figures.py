@@ -13,19 +13,31 @@ from benchmarks.replication.targets import PRIMARY, TaskScores
 from taskeff.estimate.regression import fit_line
 
 COLUMNS = 5
+WORDS = {
+    "scatter": "AUC against CoS-Low and against the cosine of random examples",
+    "curves": "Every task's scores by labels: strict in blue, among the labels in ochre",
+}
 
 
-def draw(tasks: Sequence[TaskScores], setup: Setup, folder: Path) -> None:
-    """Write `scatter.svg` and `curves.svg`; the same measurements give the same bytes."""
+def draw(tasks: Sequence[TaskScores], setup: Setup, folder: Path) -> str:
+    """Write `scatter.svg` and `curves.svg`; the same measurements give the same bytes.
+
+    Returns:
+        Markdown that shows them from a page beside `folder`; what too little is measured for is
+        left out.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     # A fixed salt and no date: the same figure is the same bytes.
     matplotlib.rcParams["svg.hashsalt"] = "taskeff"
     matplotlib.rcParams["svg.fonttype"] = "none"
+    shown = ""
     for name, figure in (("scatter", _scatter(tasks, setup)), ("curves", _curves(tasks, setup))):
         if figure is not None:
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+            shown += f"![{WORDS[name]}]({folder.name}/{name}.svg)\n\n"
+    return shown
 
 
 def _scatter(tasks: Sequence[TaskScores], setup: Setup) -> Any:
