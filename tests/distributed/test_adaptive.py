@@ -24,7 +24,8 @@ BUDGETS = [4, 8, 16, 32, 64, 128]
 def plan(tiny_model, tmp_path_factory):
     """Twelve rows and one held out."""
     values = run_values(tiny_model, tmp_path_factory.mktemp("adaptive"), grid="adaptive")
-    chosen = suite_tasks()[:13]
+    # Some of its answers are longer in the tests' tokens than the task lets a model write.
+    chosen = [name for name in suite_tasks() if name != "city_country"][:13]
     values["tasks"] = {"calibration": chosen[:12], "held_out": chosen[12:]}
     values["training"]["budgets"] = BUDGETS
     values["curve"] = {"cap": 128}
