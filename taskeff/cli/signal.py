@@ -31,6 +31,9 @@ def select(
         str, typer.Option(help="Prompts beyond the model's window: error, skip or truncate.")
     ] = "error",
     form: Annotated[str, typer.Option("--format", help="jsonl, label-studio or csv.")] = "jsonl",
+    targets: Annotated[
+        str | None, typer.Option(help="Linears to take gradients of: q_proj,v_proj; default all.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     pool_cap: Annotated[int | None, typer.Option(help="Score at most so many rows.")] = None,
     dtype: Dtype = "float32",
@@ -45,7 +48,12 @@ def select(
     one_of("--on-long", on_long, confidence.OnLong)
     one_of("--format", form, annotate.Form)
     settings = _settings(
-        n_examples=n, quantile=quantile, seed=seed, pool_cap=pool_cap, confidence_metric=metric
+        n_examples=n,
+        quantile=quantile,
+        seed=seed,
+        pool_cap=pool_cap,
+        confidence_metric=metric,
+        targets=targets.split(",") if targets else None,
     )
     with _progress("confidence") as progress:
         rows = workflow.select(

@@ -67,7 +67,9 @@ def select(
     settings = settings or CosLowConfig()
     rows = _pool(task, pool, settings)
     store = _fresh(out, form)
-    tokenizer, loaded = load_tokenizer(model), load_model(model)
+    tokenizer = load_tokenizer(model)
+    measured = fingerprint(family_identity(model, tokenizer), model, settings)
+    loaded = load_model(model)
     scored = _confidences(
         loaded, rows, rows.prompter(tokenizer), settings, on_long, repeats, progress
     )
@@ -85,7 +87,6 @@ def select(
     for name, content in files.items():
         store.write_bytes(content, name)
     store.write_table(_confidence_table(rows, scored), "confidence.parquet")
-    measured = fingerprint(family_identity(model, tokenizer), model, settings)
     found = {
         "task": rows.name,
         "rendered": rows.rendered,

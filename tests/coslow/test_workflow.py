@@ -221,6 +221,7 @@ def test_targets_can_be_named_and_are_recorded(tiny_model, tmp_path, answers):
         (("--task", "name_gender", "--n", "3"), "n_examples: Input should be greater"),
         (("--task", "name_gender", "--pool-cap", "20"), "the pool has 20 rows, fewer than the 32"),
         (("--task", "name_gender", "--repeats", "0"), "repeats is 0"),
+        (("--task", "name_gender", "--targets", "w_q"), "no linear layer is called w_q"),
         ((), "give either a task (--task) or a file"),
         (("--task", "name_gender", "--pool", "x.json"), "give either a task (--task) or a file"),
     ],
