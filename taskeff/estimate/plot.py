@@ -1,14 +1,21 @@
 """One picture of an estimate: the likely curve, its band, the pilots and the target."""
 
+# pyright: basic
+# matplotlib declares few of its types.
+
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from taskeff.errors import EstimateError
 from taskeff.estimate.budget import LEVEL, Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def plot_estimate(estimate: Estimate, path: str | Path) -> None:
@@ -58,7 +65,7 @@ def plot_estimate(estimate: Estimate, path: str | Path) -> None:
             plt.close(figure)
 
 
-def _labels_needed(axes, estimate: Estimate) -> None:
+def _labels_needed(axes: Axes, estimate: Estimate) -> None:
     ends = estimate.intervals and estimate.intervals[LEVEL]
     if ends is not None:
         high = estimate.cap if ends[1] is None else ends[1]
