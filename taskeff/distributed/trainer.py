@@ -97,10 +97,10 @@ def _train_loop(loop: dict[str, Any]) -> None:
                     on_result=_report,
                     device=None if config.cluster.gpus_per_worker else "cpu",
                 )
-        except StorageError:
-            # May pass: the group starts again, `max_failures` times.
-            raise
         except TaskeffError as error:
+            if _may_pass(error):
+                # The group starts again, `max_failures` times.
+                raise
             # What the user must mend fails again however often it is tried: say so, go on.
             errors[one.name] = str(error)
         except (MemoryError, RuntimeError) as error:
@@ -116,6 +116,11 @@ def _train_loop(loop: dict[str, Any]) -> None:
         return_memory()
     if errors:
         train.report({"errors": errors})
+
+
+def _may_pass(error: TaskeffError) -> bool:
+    """Whether a storage, or the network under a model, may answer another time."""
+    return isinstance(error, StorageError) or isinstance(error.__cause__, OSError)
 
 
 def _out_of_memory(error: BaseException) -> bool:

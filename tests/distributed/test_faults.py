@@ -112,7 +112,7 @@ class AtFirstCell:
 def test_broken_rows_and_a_failed_write_leave_the_others_alone(undisturbed, tiny_model, tmp_path):
     storage = tmp_path / "results"
     broken, hungry = "past_tense", "word_language"
-    # One worker: when it has published a cell, its model is loaded and its next write is a cell's.
+    # One worker: whether it loads a model or writes a cell next, it fails and starts again.
     values = run_values(tiny_model, storage, cluster={"rows_per_job": 5, "max_concurrent_jobs": 1})
     values["tasks"]["held_out"] = [TASKS[2], broken, hungry]
     config = parse_config(values, "test")
