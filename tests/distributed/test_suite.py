@@ -1,4 +1,4 @@
-"""The published tasks calibrated on made-up rows, and families that nobody wrote code for.
+"""All published tasks from the hub to a calibration, on made-up rows and a tiny model.
 
 The rows have the columns of the real data sets and reach the run through the real clients: Parquet
 files on a hub on loopback, downloaded once, then read from the local cache with no hub at all.
@@ -15,15 +15,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 import yaml
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from taskeff.distributed.session import ray_session
-from tests.helpers import run_cli, write_config
+from tests.helpers import write_config
 from tests.tasks.hub import write_hub
 from tests.tasks.hub_server import serve
-from tests.tasks.test_prompts import FAMILIES, tokenizer_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 REPOSITORY = Path(__file__).parents[2]
@@ -97,68 +93,3 @@ def test_all_published_tasks_from_hub_to_calibration(tiny_model, tmp_path):
     assert all(name in page for name in names | held_out)
     record = json.loads((run / "run.json").read_text())
     assert record["ceiling"]["sst2"] == 0.978 and record["ceiling"]["squad"] is None
-
-
-def qwen3(vocabulary: int) -> Qwen3ForCausalLM:
-    return Qwen3ForCausalLM(
-        Qwen3Config(
-            vocab_size=vocabulary,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=8,
-            max_position_embeddings=2048,
-            tie_word_embeddings=True,
-        )
-    )
-
-
-def gpt_neox(vocabulary: int) -> GPTNeoXForCausalLM:
-    return GPTNeoXForCausalLM(
-        GPTNeoXConfig(
-            vocab_size=vocabulary,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=2048,
-        )
-    )
-
-
-@pytest.fixture(scope="module")
-def ray_cluster():
-    with ray_session():
-        yield
-
-
-@pytest.mark.parametrize(
-    ("make", "family"), [(qwen3, "qwen3"), (gpt_neox, "none")], ids=["qwen3", "gpt-neox"]
-)
-def test_a_new_architecture_takes_a_configuration_only(
-    make, family, ray_cluster, tmp_path, monkeypatch, capsys
-):
-    torch.manual_seed(0)
-    tokenizer = tokenizer_of(FAMILIES[family])
-    folder = tmp_path / "model"
-    make(len(tokenizer)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    values = {
-        "name": "new",
-        "storage": str(tmp_path / "results"),
-        "model": {"path": str(folder), "name": "new", "dtype": "float32"},
-        "tasks": {
-            "calibration": ["name_gender", "part_of_speech"],
-            "held_out": ["sentiment_words"],
-        },
-        **SMALL,
-        "cluster": {"rows_per_job": 3, "scoring_actors": 1},
-    }
-    config = write_config(tmp_path, values)
-    code, _, err = run_cli(monkeypatch, capsys, "calibrate", "-c", config)
-    assert code == 0, err
-    calibration = json.loads((tmp_path / "results/new/calibration.json").read_text())
-    assert [task["name"] for task in calibration["tasks"]] == ["name_gender", "part_of_speech"]
-    assert all(-1 <= task["cos_low"] <= 1 for task in calibration["tasks"])
