@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+import ray.data
 
 from taskeff.config import ClusterConfig
 from taskeff.errors import ClusterError
@@ -59,6 +60,22 @@ def ray_session(cluster: ClusterConfig | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def quiet_data() -> Iterator[ray.data.DataContext]:
+    """Ray Data without its plans, bars and advice, which would drown our lines; then as it was."""
+    log = logging.getLogger("ray.data")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    ours = ray.data.DataContext.get_current().copy()
+    ours.enable_progress_bars = False
+    ours.issue_detectors_config.detectors = []
+    try:
+        with ray.data.DataContext.current(ours):
+            yield ours
+    finally:
+        log.setLevel(level)
 
 
 def return_memory() -> None:
