@@ -225,12 +225,10 @@ class ConfidenceScorer:
         if row["error"]:
             return found
         try:
-            found |= publish_shard(self.engine, shard, self.known[shard.dataset].folder)
+            return found | publish_shard(self.engine, shard, self.known[shard.dataset].folder)
         except Exception as error:  # noqa: BLE001 - whatever an engine raises is its shard's
             # Not a row's fault (memory, storage): nothing is published, the next run tries again.
             return {**found, "error": _reason(error)}
-        return_memory()
-        return found
 
 
 class GradientScorer:
