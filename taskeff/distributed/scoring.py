@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -15,7 +12,7 @@ from rich.text import Text
 
 from taskeff.coslow.measure import measure_signal, signal_folder, signal_hash
 from taskeff.curves.plan import Plan
-from taskeff.distributed.session import return_memory
+from taskeff.distributed.session import quiet_data, return_memory
 from taskeff.errors import ClusterError, TaskeffError
 
 
@@ -57,22 +54,6 @@ def measure_signals(plan: Plan, console: Console) -> dict[str, dict[str, Any]]:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(failures.items()))
         raise ClusterError(f"CoS-Low failed for {len(failures)} tasks: {reasons}")
     return {name: found[name] for name in plan.tasks}
-
-
-@contextmanager
-def quiet_data() -> Iterator[ray.data.DataContext]:
-    """Ray Data without its plans, bars and advice, which would drown our lines; then as it was."""
-    log = logging.getLogger("ray.data")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    ours = ray.data.DataContext.get_current().copy()
-    ours.enable_progress_bars = False
-    ours.issue_detectors_config.detectors = []
-    try:
-        with ray.data.DataContext.current(ours):
-            yield ours
-    finally:
-        log.setLevel(level)
 
 
 def _collect(

@@ -9,11 +9,15 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import ray
 
 from taskeff.config import ClusterConfig
 from taskeff.errors import ClusterError
+
+if TYPE_CHECKING:
+    from ray.data import DataContext
 
 # One thread per worker; spinning OpenMP threads are ten times slower when all cores are busy.
 _WORKER_ENV = {
@@ -67,6 +71,24 @@ def _job_env() -> dict[str, str]:
     """Variables that the Ray job's own runtime environment sets; Ray refuses to set them again."""
     config = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
     return (config.get("runtime_env") or {}).get("env_vars") or {}
+
+
+@contextmanager
+def quiet_data() -> Iterator[DataContext]:
+    """Ray Data without its plans, bars and advice, which would drown our lines; then as it was."""
+    from ray.data import DataContext  # training workers do without it
+
+    log = logging.getLogger("ray.data")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    ours = DataContext.get_current().copy()
+    ours.enable_progress_bars = False
+    ours.issue_detectors_config.detectors = []
+    try:
+        with DataContext.current(ours):
+            yield ours
+    finally:
+        log.setLevel(level)
 
 
 def return_memory() -> None:

@@ -22,7 +22,7 @@ from taskeff.config import CosLowConfig, ModelConfig
 from taskeff.coslow.candidates import Candidate, choose, measure
 from taskeff.coslow.engines import EngineFactory, held_model
 from taskeff.coslow.shards import Shard, publish_shard, read_shards
-from taskeff.distributed.scoring import quiet_data
+from taskeff.distributed.session import quiet_data, return_memory
 from taskeff.errors import ClusterError, TaskeffError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.ranking import estimate_rows
@@ -246,6 +246,7 @@ class GradientScorer:
             measure(candidate, self.model, self.tokenizer, self.settings)
         except Exception as error:  # noqa: BLE001 - one data set must not stop the others
             return {"dataset": candidate.name, "error": _reason(error)}
+        return_memory()
         return {"dataset": candidate.name, "error": ""}
 
 
