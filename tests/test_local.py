@@ -45,6 +45,7 @@ def test_it_ends_in_a_report(local_run):
     assert all(task in (local_run / "tiny/report.html").read_text() for task in TASKS)
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_it_is_what_ray_measures(local_run, tiny_model, tmp_path):
     from taskeff.distributed.driver import calibrate

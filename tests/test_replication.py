@@ -191,7 +191,8 @@ def _columns():
     return [*names, *extra, "commonest_label"]
 
 
-def test_the_page_says_what_is_not_measured(folder):
+def test_the_page_says_what_is_not_measured(folder, monkeypatch):
+    monkeypatch.setattr("benchmarks.replication.worth.DRAWS", 50)
     tasks = read_measurements(folder)
     text = results(tasks, SETUP)
     assert "**Interim**" in text and "replicates" not in text

@@ -19,6 +19,7 @@ from taskeff.estimate.regression import (
 
 Floats = npt.NDArray[np.float64]
 SEED = 0
+DRAWS = 2000  # of the bootstrap over tasks
 
 PREDICTORS = {
     "CoS-Low": lambda s: s["cos_low"],
@@ -80,9 +81,9 @@ def worth(name: str, x: Sequence[float | None], auc: Sequence[float | None]) -> 
         name,
         len(pairs),
         pearson(first, second),
-        bootstrap_interval(first, second, SEED),
+        bootstrap_interval(first, second, SEED, draws=DRAWS),
         spearman(first, second),
-        bootstrap_interval(first, second, SEED, spearman),
+        bootstrap_interval(first, second, SEED, spearman, draws=DRAWS),
         float(np.mean(np.abs(second - left_out_predictions("logit", first, second)))),
         float(np.mean(np.abs(second - left_out_means(second)))),
     )

@@ -17,7 +17,7 @@ class LaterLoRA(LoRAConfig):
 class LaterTraining(TrainingConfig):
     """The training section after a release that added two fields."""
 
-    sharding: str = "plain"
+    smoothing: float = 0.0
     lora: LaterLoRA = LaterLoRA()
 
 
@@ -50,7 +50,7 @@ def test_hashes_of_finished_cells_stay(settings, expected):
 
 def test_a_field_added_later_counts_once_it_is_used():
     plain = hashed(TrainingConfig())
-    other = hashed(LaterTraining(sharding="sharded"))
+    other = hashed(LaterTraining(smoothing=0.1))
     nested = hashed(LaterTraining(lora=LaterLoRA(dropout=0.1)))
     assert len({plain, other, nested}) == 3
 
