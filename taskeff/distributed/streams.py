@@ -15,7 +15,7 @@ from typing import Any
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, ExecutionResources, TaskPoolStrategy
-from ray.data.exceptions import UserCodeException
+from ray.data.exceptions import UserCodeException  # pyright: ignore[reportPrivateImportUsage]
 from ray.exceptions import RayError
 
 from taskeff.config import CosLowConfig, ModelConfig
@@ -174,7 +174,7 @@ def _fetched(known: ray.ObjectRef) -> dict[str, Candidate]:
     return ray.get(known)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=2)  # a frozen configuration is hashable, which its type does not say
 def _tokenizer(model: Any) -> Any:
     from taskeff.models import load_tokenizer
 
@@ -189,7 +189,7 @@ def _read(
     try:
         shards = read_shards(
             Pool(spec, candidate.seed, settings.pool_cap),
-            Prompter(_tokenizer(model), spec.description),
+            Prompter(_tokenizer(model), spec.description),  # pyright: ignore[reportArgumentType]
             rows_per_shard=rows,
             max_new_tokens=min(settings.max_new_tokens, spec.max_new_tokens),
         )
@@ -237,7 +237,7 @@ class GradientScorer:
     def __init__(self, config: ScoreConfig, settings: CosLowConfig, known: ray.ObjectRef):
         self.settings = settings
         self.known = _held(known)
-        self.tokenizer = _tokenizer(config.model)
+        self.tokenizer = _tokenizer(config.model)  # pyright: ignore[reportArgumentType]
         self.model = held_model(config)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

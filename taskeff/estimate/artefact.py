@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from importlib import resources
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskeff.errors import EstimateError
@@ -158,13 +158,10 @@ def published_families() -> dict[str, dict[str, Any]]:
     return json.loads(text)
 
 
-def measured_families() -> dict[str, Traversable]:
+def measured_families() -> dict[str, Path]:
     """The calibrations of our own that the package carries: family -> its file."""
-    folder = resources.files("taskeff.estimate").joinpath("families")
-    if not folder.is_dir():
-        return {}
-    files = sorted(folder.iterdir(), key=lambda file: file.name)
-    return {f.name.removesuffix(".json"): f for f in files if f.name.endswith(".json")}
+    folder = Path(__file__).parent / "families"
+    return {file.stem: file for file in sorted(folder.glob("*.json"))}
 
 
 def _published(family: str, entry: Mapping[str, Any]) -> Calibration:

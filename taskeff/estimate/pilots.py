@@ -95,7 +95,7 @@ def _pilot(row: Mapping[str, Any], where: str) -> Pilot:
 
 
 def _number(row: Mapping[str, Any], name: str, where: str) -> float:
-    value = row.get(name)
+    value: Any = row.get(name)
     try:
         number = float(value) if not isinstance(value, bool) else math.nan
     except (TypeError, ValueError):

@@ -66,9 +66,11 @@ def plot_estimate(estimate: Estimate, path: str | Path) -> None:
 
 
 def _labels_needed(axes: Axes, estimate: Estimate) -> None:
-    ends = estimate.intervals and estimate.intervals[LEVEL]
-    if ends is not None:
-        high = estimate.cap if ends[1] is None else ends[1]
-        axes.plot([ends[0], high], [estimate.target] * 2, "C1", lw=3, alpha=0.5)
-    label = f"{estimate.labels_needed:.0f} labels"
-    axes.plot([estimate.labels_needed], [estimate.target], "C1D", label=label)
+    needed = estimate.labels_needed
+    assert needed is not None
+    if estimate.intervals is not None:
+        low, end = estimate.intervals[LEVEL]
+        high = float(estimate.cap) if end is None else end
+        axes.plot([low, high], [estimate.target] * 2, "C1", lw=3, alpha=0.5)
+    label = f"{needed:.0f} labels"
+    axes.plot([needed], [estimate.target], "C1D", label=label)
