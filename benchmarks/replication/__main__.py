@@ -30,7 +30,7 @@ MARKED = re.compile(r"(<!-- results -->\n).*?(<!-- end of results -->)", re.DOTA
 
 def main() -> int:
     """Collect or report; 2 on bad input."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Collect, report or ship the replication.")
     parser.add_argument("step", choices=("collect", "report", "ship"))
     parser.add_argument("-c", "--config", type=Path, default=CONFIG)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the CSV files lie")
