@@ -244,7 +244,7 @@ class TrackingConfig(_Section):
     """Where each cell's metrics go besides the storage; needs the extra of the same name."""
 
     mlflow_uri: str | None = None
-    """A tracking server, or `sqlite:///FILE` on one machine."""
+    """A tracking server's address."""
     wandb_project: str | None = None
     """The key comes from WANDB_API_KEY, never from a file of the run."""
 
