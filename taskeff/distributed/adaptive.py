@@ -47,9 +47,10 @@ def next_step(plan: Plan, results: Results, signals: Mapping[str, Mapping[str, A
     if missing:
         return Step(missing, {})
     ceilings = {name: ceiling_of(plan.ceiling, name) for name in plan.tasks}
-    measured = [curve_row(result, plan) for result in results.values()]
-    curves = task_curves(measured, cap=plan.config.cap, ceiling=plan.ceiling)
     names = [name for name in rows if name in whole]
+    # The others may have no more than their zero-shot score yet, which is no curve.
+    measured = [curve_row(results[cell], plan) for cell in results if cell.task in names]
+    curves = task_curves(measured, cap=plan.config.cap, ceiling=plan.ceiling)
     prior = scout_prior(
         [curves[name] for name in names], {name: cos_low[name] for name in names}, ceilings
     )

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from taskeff.archive import signal_hashes
-from taskeff.conclude import conclude
+from taskeff.conclude import begin, conclude
 from taskeff.config import parse_config
 from taskeff.coslow.measure import signal_folder
 from taskeff.curves.cells import cell_folder
@@ -40,6 +40,9 @@ def signals(plan):
         made[name] = {
             "task": name,
             "cos_low": 0.1 + 0.05 * index,
+            "cos_low_low": 0.08 + 0.05 * index,
+            "cos_low_high": 0.12 + 0.05 * index,
+            "n_labels": 2,
             "random_cosine": 0.3,
             "mean_confidence": 0.7,
         }
@@ -86,6 +89,7 @@ def test_determined_cells_are_skipped_and_marked(plan, signals):
     assert not {task for task, _ in imputed} & set(plan.held_out)
     assert outlook(plan) == f"skippable: {len(imputed)} cells are determined by what is measured"
 
+    begin(plan, plan.config, Console(quiet=True))
     conclude(plan, signals, 1.0, Console(quiet=True), step.imputed)
     rows = pq.read_table(plan.store.path("curves.parquet")).to_pylist()
     marked = {(r["task"], r["budget"]) for r in rows if r["status"] == "imputed"}
