@@ -25,7 +25,8 @@ RUN = {
         "calibration": ["name_gender", "part_of_speech"],
         "held_out": ["sentiment_words"],
     },
-    "training": {"budgets": [8, 16], "learning_rate": 3e-3, "max_steps": 2, "batch_size": 8},
+    # Enough for a fresh model to learn what an answer looks like: a curve must rise to be fitted.
+    "training": {"budgets": [8, 16], "learning_rate": 1e-2, "max_steps": 60, "batch_size": 8},
     "evaluation": {"test_cap": 8},
     "coslow": {"n_examples": 8, "pool_cap": 16, "max_new_tokens": 3, "rank": 2, "quantile": 0.6},
     "curve": {"cap": 16},

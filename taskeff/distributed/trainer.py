@@ -107,8 +107,9 @@ def _train_loop(loop: dict[str, Any]) -> None:
             # Of several workers one alone may run out: then all must start again together.
             if not _out_of_memory(error) or config.cluster.workers_per_row > 1:
                 raise
+            said = str(error).splitlines()  # a MemoryError may say nothing
             errors[one.name] = (
-                f"out of memory ({str(error).splitlines()[0]}); lower "
+                f"out of memory ({said[0] if said else type(error).__name__}); lower "
                 "training.max_tokens_per_pack and evaluation.max_tokens_per_pack, shorten the "
                 "task's longest rows or give a row more workers"
             )
