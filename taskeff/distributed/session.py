@@ -46,6 +46,7 @@ def ray_session(cluster: ClusterConfig | None = None) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    return_memory()  # what planning the run took
     address = os.environ.get("RAY_ADDRESS")
     if address:
         env_vars = {key: value for key, value in _WORKER_ENV.items() if key not in _job_env()}
