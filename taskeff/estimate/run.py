@@ -177,7 +177,8 @@ def estimate_rows(
                     ceiling=known,
                 )
             except EstimateError as error:
-                rows.append({**row, "problem": str(error)})
+                # Every row has every column: a table's are those of its first row.
+                rows.append({**row, **flat({}), "problem": str(error)})
                 continue
             rows.append({**row, **flat(found.to_dict())})
     return rows

@@ -86,3 +86,18 @@ def test_measured_labels_reach_the_score_that_the_prediction_means(rows):
     # 90 % of the way from .3 to the human's .6 is .57, though the task reached .9.
     share = (0.57 - 0.3) / (0.9 - 0.3)
     assert at_ninety[0]["measured_labels"] == pytest.approx(curves["c"].labels_to_reach(share))
+
+
+def test_a_task_that_cannot_be_answered_has_every_column(rows):
+    """Tables take their columns from the first row; the other tasks' answers must not be lost."""
+    signals = {name: {"cos_low": 0.2 * k} for k, name in enumerate(SCORES, 1)}
+    curves = task_curves(rows, cap=CAP, ceiling=0.9)
+    settings = FitSettings(
+        cap=CAP, ceiling=0.9, shape="power", fit="ols", family="f", fingerprint={}
+    )
+    calibration = fit_run({name: curves[name] for name in ("a", "b", "c")}, signals, settings)
+    signals["a"] = {"cos_low": 99.0}
+    found = estimate_rows(calibration, {n: curves[n] for n in ("a", "b")}, signals, 0.9)
+    assert [bool(row["problem"]) for row in found] == [True, True, False, False]
+    assert {tuple(row) for row in found} == {tuple(found[0])}
+    assert found[0]["labels_needed"] is None
