@@ -8,13 +8,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import psutil
 import pytest
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import Retry
 
 from tests.distributed.drivers import end
 from tests.helpers import run_values, write_config
@@ -69,11 +71,15 @@ def head(monkeypatch):
 
 def wait_for(started: subprocess.Popen, address: str) -> None:
     """Until the dashboard answers, be it with a refusal."""
-    while started.poll() is None:
-        if status(address) is not None:
-            return
-        time.sleep(0.5)
-    raise AssertionError(f"the head node ended: {started.stdout.read()}")
+    patient = requests.Session()
+    patient.mount(
+        address, HTTPAdapter(max_retries=Retry(connect=120, backoff_factor=0.5, backoff_max=1))
+    )
+    try:
+        patient.get(f"{address}/api/jobs/", timeout=10)
+    except requests.ConnectionError:
+        end([psutil.Process(started.pid)])
+        raise AssertionError(f"the head node does not answer: {started.stdout.read()}") from None
 
 
 def status(address: str, token: str | None = None) -> int | None:
