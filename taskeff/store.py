@@ -14,6 +14,7 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import fsspec
@@ -104,13 +105,8 @@ class Store:
             if not self.is_local:
                 self._fs.pipe_file(target, data)
                 return
-            partial = f"{target}.{uuid.uuid4().hex}.partial"
-            try:
-                _write_through(partial, data)
+            with _written_aside(target, data) as partial:
                 os.replace(partial, target)
-            finally:
-                if os.path.exists(partial):
-                    os.remove(partial)
         except OSError as error:
             raise StorageError(f"cannot write {redact(target)}: {_why(error)}") from error
 
@@ -126,13 +122,8 @@ class Store:
             if not self.is_local:
                 self._fs.pipe_file(target, data, mode="create")
                 return True
-            partial = f"{target}.{uuid.uuid4().hex}.partial"
-            try:
-                _write_through(partial, data)
+            with _written_aside(target, data) as partial:
                 os.link(partial, target)
-            finally:
-                if os.path.exists(partial):
-                    os.remove(partial)
         except FileExistsError:
             return False
         except OSError as error:
@@ -197,6 +188,18 @@ class Store:
 
     def _make_parent(self, target: str) -> None:
         self._fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+
+
+@contextlib.contextmanager
+def _written_aside(target: str, data: bytes) -> Iterator[str]:
+    """A whole file beside `target` that holds `data`; gone afterwards unless it was moved."""
+    partial = f"{target}.{uuid.uuid4().hex}.partial"
+    try:
+        _write_through(partial, data)
+        yield partial
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(partial)
 
 
 def _write_through(path: str, data: bytes) -> None:
