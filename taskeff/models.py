@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import sys
 from typing import TYPE_CHECKING
 
 from taskeff.errors import ModelError
@@ -132,7 +133,10 @@ def load_model(config: ModelConfig, device: str | None = None) -> PreTrainedMode
     """
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
 
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()  # a bar per loaded model drowns a log
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     attention = attention_choice(config.attn)
     try:

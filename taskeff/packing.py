@@ -5,12 +5,12 @@ its positions continue the prefix's, so losses and gradients are those of the se
 the prefix is computed once, forward and backward. Rows that share nothing are padded in groups of
 similar length instead: side by side in one row they would pay attention over each other's tokens.
 
-Shapes: B rows, T tokens, L answer tokens, n examples, V vocabulary.
+Shapes: B rows, T tokens, L answer tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,12 +25,12 @@ CALL_TOKENS = 64  # padding worth less than this many tokens does not pay for a 
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """n examples as model input, with the rows that predict answer tokens.
+    """Examples as model input, with the rows that predict answer tokens.
 
     input_ids, position_ids: (B, T) int64. attention_mask: (B, 1, T, T) bool (packed, B = 1) or
     (B, T) int64 (padded), or None where the causal mask alone hides the padding. loss_rows,
-    targets, owner: (L,) int64 - flat index into B*T of the row that predicts each answer token,
-    that token, and the example it belongs to.
+    targets: (L,) int64 - flat index into B*T of the row that predicts each answer token, and that
+    token, example after example.
     """
 
     input_ids: Tensor
@@ -38,10 +38,7 @@ class PackedBatch:
     attention_mask: Tensor | None
     loss_rows: Tensor
     targets: Tensor
-    owner: Tensor
-    n_examples: int
     prefix_length: int
-    segments: Tensor | None = None
 
     @property
     def n_tokens(self) -> int:
@@ -56,15 +53,6 @@ class PackedBatch:
             if isinstance(value, Tensor)
         }
         return replace(self, **moved)
-
-
-def as_example(example: TokenizedExample | Mapping[str, Sequence[int]]) -> TokenizedExample:
-    """`example` itself, or the mapping with the keys `prompt_ids` and `answer_ids` as one."""
-    if isinstance(example, TokenizedExample):
-        return example
-    return TokenizedExample(
-        tuple(example["prompt_ids"]), tuple(example["answer_ids"]), str(example.get("id", ""))
-    )
 
 
 def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
@@ -95,7 +83,6 @@ def pack(examples: Sequence[TokenizedExample], *, prefix_length: int | None = No
     segments = [0] * prefix_length
     loss_rows: list[int] = []
     targets: list[int] = []
-    owner: list[int] = []
     for index, example in enumerate(examples):
         # The last answer token predicts nothing that is scored.
         suffix = example.prompt_ids[prefix_length:] + example.answer_ids[:-1]
@@ -105,42 +92,33 @@ def pack(examples: Sequence[TokenizedExample], *, prefix_length: int | None = No
         segments.extend([index + 1] * len(suffix))
         loss_rows.extend(range(first_loss, first_loss + len(example.answer_ids)))
         targets.extend(example.answer_ids)
-        owner.extend([index] * len(example.answer_ids))
-    segment = torch.tensor(segments)
     return PackedBatch(
         input_ids=torch.tensor([ids]),
         position_ids=torch.tensor([positions]),
-        attention_mask=block_mask(segment)[None, None],
+        attention_mask=block_mask(torch.tensor(segments))[None, None],
         loss_rows=torch.tensor(loss_rows),
         targets=torch.tensor(targets),
-        owner=torch.tensor(owner),
-        n_examples=len(examples),
         prefix_length=prefix_length,
-        segments=segment,
     )
 
 
-def pad(examples: Sequence[TokenizedExample], *, pad_id: int = 0) -> PackedBatch:
+def pad(examples: Sequence[TokenizedExample]) -> PackedBatch:
     """All `examples` as right-padded rows: the plain layout, and the oracle of the packed one."""
     _check(examples)
     rows = [list(example.prompt_ids + example.answer_ids[:-1]) for example in examples]
     width = max(map(len, rows))
     loss_rows: list[int] = []
     targets: list[int] = []
-    owner: list[int] = []
     for index, example in enumerate(examples):
         first_loss = index * width + len(example.prompt_ids) - 1
         loss_rows.extend(range(first_loss, first_loss + len(example.answer_ids)))
         targets.extend(example.answer_ids)
-        owner.extend([index] * len(example.answer_ids))
     return PackedBatch(
-        input_ids=torch.tensor([row + [pad_id] * (width - len(row)) for row in rows]),
+        input_ids=torch.tensor([row + [0] * (width - len(row)) for row in rows]),
         position_ids=torch.arange(width).expand(len(rows), width).contiguous(),
         attention_mask=torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows]),
         loss_rows=torch.tensor(loss_rows),
         targets=torch.tensor(targets),
-        owner=torch.tensor(owner),
-        n_examples=len(examples),
         prefix_length=0,
     )
 
@@ -215,16 +193,6 @@ def answer_logits(model: torch.nn.Module, batch: PackedBatch) -> Tensor:
         logits_to_keep=columns,
     ).logits
     return logits[batch.loss_rows // width, places]
-
-
-def example_losses(model: torch.nn.Module, batch: PackedBatch) -> Tensor:
-    """(n,) fp32 losses: each example's own mean negative log-likelihood over its answer."""
-    losses = torch.nn.functional.cross_entropy(
-        answer_logits(model, batch).float(), batch.targets, reduction="none"
-    )
-    totals = losses.new_zeros(batch.n_examples).index_add(0, batch.owner, losses)
-    counts = losses.new_zeros(batch.n_examples).index_add(0, batch.owner, torch.ones_like(losses))
-    return totals / counts
 
 
 def _check(examples: Sequence[TokenizedExample]) -> None:

@@ -104,11 +104,6 @@ class Checkpoints:
         if strategy.device.type == "cuda":
             torch.cuda.set_rng_state(tensors[_rng_name(strategy, "cuda")])
 
-    def remove(self) -> None:
-        """Remove every state, once the cell is published."""
-        if self._workers.is_main_process:
-            self._folder.remove_tree()
-
 
 @contextmanager
 def _storage_errors(what: str) -> Iterator[None]:

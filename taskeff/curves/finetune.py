@@ -11,6 +11,7 @@ import logging
 import math
 import random
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -298,4 +299,7 @@ def _with_adapters(model: PreTrainedModel, config: TrainingConfig) -> PreTrained
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, adapters)  # type: ignore[return-value]
+    with warnings.catch_warnings():
+        # peft asks for a property that transformers is renaming.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return get_peft_model(model, adapters)  # type: ignore[return-value]

@@ -97,12 +97,10 @@ class Progress:
         rest = sum(self._expected.values()) - gone
         elapsed = time.monotonic() - self._started
         seconds = elapsed * rest / gone if gone else rest / self._lanes
-        hours, rest = divmod(int(seconds), 3600)
-        return (
-            f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
-            if hours
-            else time.strftime("%M:%S", time.gmtime(seconds))
-        )
+        # The last difference of the sums may lie just below zero.
+        minutes, seconds = divmod(max(int(seconds), 0), 60)
+        hours, minutes = divmod(minutes, 60)
+        return (f"{hours}:" if hours else "") + f"{minutes:02}:{seconds:02}"
 
     def _refresh(self) -> None:
         if self._live:

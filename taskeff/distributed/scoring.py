@@ -10,7 +10,8 @@ import ray.data
 from rich.console import Console
 from rich.text import Text
 
-from taskeff.coslow.measure import measure_signal, signal_folder, signal_hash
+from taskeff.archive import read_signal, signal_hashes
+from taskeff.coslow.measure import measure_signal, signal_folder
 from taskeff.curves.plan import Plan
 from taskeff.distributed.session import quiet_data, return_memory
 from taskeff.errors import ClusterError, TaskeffError
@@ -22,15 +23,9 @@ def measure_signals(plan: Plan, console: Console) -> dict[str, dict[str, Any]]:
     Raises:
         ClusterError: some tasks failed, with the reasons; what the others gave is kept.
     """
-    hashes = {
-        name: signal_hash(plan.config, task.data_hash, plan.identity)
-        for name, task in plan.tasks.items()
-    }
-    found = {
-        name: folder.read_json("result.json")
-        for name, hash_ in hashes.items()
-        if (folder := signal_folder(plan.store, name, hash_)).exists("result.json")
-    }
+    hashes = signal_hashes(plan)
+    known = {name: read_signal(plan, name, hash_) for name, hash_ in hashes.items()}
+    found = {name: signal for name, signal in known.items() if signal is not None}
     missing = [name for name in plan.tasks if name not in found]
     if not missing:
         console.print(f"CoS-Low: all {len(found)} tasks are measured already")

@@ -15,17 +15,6 @@ CURVE_POINTS = 17
 FACTS = ("rows", "unscored", "duplicates", "mean_confidence")
 
 
-def rank_rows(
-    records: Sequence[Mapping[str, Any]],
-    calibration: Calibration,
-    *,
-    targets: Sequence[float],
-    fingerprint: Mapping[str, object],
-) -> list[dict[str, Any]]:
-    """`estimate_rows`, `ordered`."""
-    return ordered(estimate_rows(records, calibration, targets=targets, fingerprint=fingerprint))
-
-
 def estimate_rows(
     records: Sequence[Mapping[str, Any]],
     calibration: Calibration,

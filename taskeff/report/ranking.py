@@ -33,7 +33,7 @@ def write_ranking(
     """Write ranking.parquet, ranking.csv and ranking.html; returns the page's path.
 
     Args:
-        rows: of `taskeff.estimate.ranking.rank_rows`.
+        rows: of `taskeff.estimate.ranking.ordered`.
     """
     store.write_table(as_table(rows, targets), "ranking.parquet")
     store.write_bytes(as_csv(rows, targets), "ranking.csv")

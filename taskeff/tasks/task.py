@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
-from taskeff.errors import ConfigError, DataError, StorageError, TaskeffError, together
+from taskeff.errors import ConfigError, DataError, StorageError, TaskeffError
 from taskeff.store import digest, safe_part
 from taskeff.tasks.metrics import check_metric, normalise
 from taskeff.tasks.source import row_name, source_rows, splits_of, with_local_files
@@ -218,18 +218,6 @@ def load_spec(name_or_path: str | Path) -> TaskSpec:
     if path == Path(name_or_path):
         spec._file = str(path)
     return spec
-
-
-def load_specs(names: Iterable[str]) -> list[TaskSpec]:
-    """`load_spec` for each name.
-
-    Raises:
-        TaskeffError: every file that is wrong, and every name that two tasks have.
-    """
-    specs, problems = read_specs(names)
-    if problems:
-        raise together(problems)
-    return specs
 
 
 def read_specs(names: Iterable[str]) -> tuple[list[TaskSpec], list[TaskeffError]]:

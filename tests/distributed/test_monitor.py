@@ -52,6 +52,15 @@ def test_time_left_is_known_before_the_first_cell():
     assert progress.left() == "01:30"  # 10 + 60 + 110 s on two lanes
 
 
+def test_no_time_is_left_after_the_last_cell():
+    # 0.1 + 0.2 + 0.3 in one order is more than in another.
+    cells = {Cell("sorting", n, 0): seconds for n, seconds in ((1, 0.1), (2, 0.2), (3, 0.3))}
+    progress = Progress(Console(quiet=True), cells, total=3, done=0, lanes=2)
+    for cell in reversed(cells):
+        progress.cell({**vars(cell), "score": 0.5, "seconds": 0.1})
+    assert progress.left() == "00:00"
+
+
 def test_a_rows_log_holds_what_it_said_and_how_it_ended(tmp_path):
     store = Store(str(tmp_path))
     with pytest.raises(ValueError, match="broken"), row_log(store, "sorting-0"):

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from taskeff.config import load_config
 from taskeff.errors import DataError
 from taskeff.tasks.prompts import Prompter
-from taskeff.tasks.task import TaskSpec, load_spec, load_specs, load_task
+from taskeff.tasks.task import TaskSpec, load_spec, load_task, read_specs
 from tests.tasks.hub import HUB, rows, write_hub
 
 REPOSITORY = Path(__file__).parents[2]
@@ -46,7 +46,8 @@ def small(spec: TaskSpec) -> TaskSpec:
 
 def test_all_published_tasks_and_three_of_generation_are_there():
     assert len(FILES) == 30 + len(GENERATION)
-    specs = load_specs([str(path) for path in FILES])
+    specs, problems = read_specs([str(path) for path in FILES])
+    assert not problems
     assert [spec.task for spec in specs] == [path.stem for path in FILES]
     hub_tasks = {s.task for s in specs if not s.dataset_path.startswith("builder:")}
     assert hub_tasks == set(HUB)
@@ -177,7 +178,7 @@ def test_configurations_name_all_tasks_and_the_published_recipe(
     listed = [*config.tasks.calibration, *config.tasks.held_out]
     assert {Path(path).stem for path in listed} == {path.stem for path in FILES}
     assert set(config.tasks.held_out) == {f"configs/tasks/{task}.yaml" for task in GENERATION}
-    assert [spec.task for spec in load_specs(listed)] == [Path(path).stem for path in listed]
+    assert [spec.task for spec in read_specs(listed)[0]] == [Path(path).stem for path in listed]
     training = config.training
     assert training.method == "full" and training.learning_rate == 1e-5
     assert training.warmup_ratio == 0.1 and training.max_steps == 500
