@@ -172,7 +172,7 @@ def _naive_cell(loop: dict[str, Any]) -> None:
         examples = task.subset(cell.budget, cell.seed)
         encoded = [prompter.encode_example(e, end_of_turn=True) for e in examples]
         pure += tuner.train(encoded, seed=cell.seed).seconds
-        model = tuner.accelerator.unwrap_model(tuner.model)
+        model = tuner.model
     scored = evaluate(
         model,
         prompter,

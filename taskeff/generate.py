@@ -23,7 +23,7 @@ from taskeff.decoding import DecodingState, prefill, prefill_prefix
 from taskeff.errors import DataError, ModelError
 from taskeff.packing import MIN_SHARED, shared_prefix
 
-MAX_TOKENS = 8192  # tokens of KV cache held at once: 0.4 GB for 135M parameters, 1 GB for 8B (bf16)
+MAX_TOKENS = 4096  # tokens of KV cache held at once: 0.2 GB for 135M parameters, 0.5 GB for 8B bf16
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,12 @@ def run_values(model: Path, storage: Path, **changes) -> dict:
     return {**values, **changes}
 
 
+def markers(storage: Path) -> dict[str, int]:
+    """Every published result of a run and when it was written."""
+    found = (storage / "tiny").glob("c*/**/result.json")
+    return {str(path.relative_to(storage)): path.stat().st_mtime_ns for path in found}
+
+
 def write_config(folder: Path, values: dict) -> Path:
     """`values` as a YAML file."""
     path = folder / "run.yaml"

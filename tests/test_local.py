@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -12,15 +13,9 @@ from taskeff.config import parse_config
 from taskeff.curves.plan import make_plan
 from taskeff.errors import ConfigError
 from taskeff.local import _jobs, calibrate_here
-from tests.helpers import TASKS, run_cli, run_values, write_config
+from tests.helpers import TASKS, markers, run_cli, run_values, write_config
 
 QUIET = Console(quiet=True)
-
-
-def markers(storage):
-    """Every published result and when it was written."""
-    found = (storage / "tiny").glob("c*/**/result.json")
-    return {str(path.relative_to(storage)): path.stat().st_mtime_ns for path in found}
 
 
 def test_parts_share_the_work_and_nothing_is_measured_twice(local_run, tiny_model, tmp_path):
@@ -54,6 +49,26 @@ def test_it_is_what_ray_measures(local_run, tiny_model, tmp_path):
     assert markers(local_run).keys() == markers(tmp_path).keys()
     ours, theirs = (s / "tiny/calibration.json" for s in (local_run, tmp_path))
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+@pytest.mark.slow
+def test_torchrun_measures_the_cells_on_two_workers(local_run, tiny_model, tmp_path):
+    values = run_values(tiny_model, tmp_path)
+    values["cluster"]["workers_per_row"] = 2
+    script = Path(__file__).parents[1] / "jobs/cells.py"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", str(script), "-c", str(write_config(tmp_path, values))]
+    subprocess.run(command, check=True, timeout=300)
+    plan, alone = (
+        make_plan(parse_config(run_values(tiny_model, storage), "test"))
+        for storage in (tmp_path, local_run)
+    )
+    results, expected = plan.results(), alone.results()
+    assert results.keys() == expected.keys() == plan.cells.keys()
+    for cell, result in results.items():
+        assert result["score"] == expected[cell]["score"]
+        if cell.budget:
+            assert (result["training"]["strategy"], result["training"]["workers"]) == ("ddp", 2)
 
 
 def test_seed_by_seed_cheap_cells_first(tiny_model, tmp_path):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ from taskeff.coslow.linears import LoRA, Target, find_targets, prunable
 from taskeff.coslow.passes import Work, backward_by_layer, backward_whole
 from taskeff.coslow.ragged import Ragged, lay_out
 from taskeff.errors import ConfigError, DataError
+from taskeff.heap import kept_heap
 from taskeff.packing import MIN_SHARED, shared_prefix
 from taskeff.tasks.prompts import TokenizedExample
 
@@ -83,7 +84,7 @@ def gradient_gram(
         gram = ProjectedGram(len(given), half=chosen == "stored-half")
     scale = FP16_LOSS_SCALE if model.dtype == torch.float16 else 1.0
     losses = np.full(len(given), np.nan)
-    with _frozen(model):
+    with _frozen(model), kept_heap() if model.device.type == "cpu" else nullcontext():
         pruned = prunable(model, blocks[-1], _probe(model)) if prune else frozenset()
         flash = attention == "flash"
         work = Work(model, blocks, layouts, pruned, projection, gram, scale, flash)

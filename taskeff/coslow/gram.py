@@ -71,9 +71,17 @@ class ProjectedGram:
     def _reserve(self, name: str, width: int, device: torch.device) -> _Kept:
         if name not in self._kept:
             n = len(self.total)
-            rows = torch.empty(n, width, dtype=self._store, device=device)
+            rows = _reserved(n, width, self._store, device)
             self._kept[name] = _Kept(rows, torch.ones(n, device=device), n)
         return self._kept[name]
+
+
+def _reserved(n: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(n, width) uninitialised. On the host from numpy, which asks for huge pages: touched in
+    small ones for the first time, a store of this size costs as much as the products in it."""
+    if device.type != "cpu":
+        return torch.empty(n, width, dtype=dtype, device=device)
+    return torch.from_numpy(np.empty((n, width), np.float16 if dtype == torch.float16 else "f4"))
 
 
 @dataclass

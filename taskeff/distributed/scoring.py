@@ -13,8 +13,9 @@ from rich.text import Text
 from taskeff.archive import read_signal, signal_hashes
 from taskeff.coslow.measure import measure_signal, signal_folder
 from taskeff.curves.plan import Plan
-from taskeff.distributed.session import quiet_data, return_memory
+from taskeff.distributed.session import quiet_data
 from taskeff.errors import ClusterError, TaskeffError
+from taskeff.heap import return_memory
 
 
 def measure_signals(plan: Plan, console: Console) -> dict[str, dict[str, Any]]:

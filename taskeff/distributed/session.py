@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
 import logging
 import os
@@ -15,6 +13,7 @@ import ray
 
 from taskeff.config import ClusterConfig
 from taskeff.errors import ClusterError
+from taskeff.heap import return_memory
 
 if TYPE_CHECKING:
     from ray.data import DataContext
@@ -90,19 +89,6 @@ def quiet_data() -> Iterator[DataContext]:
             yield ours
     finally:
         log.setLevel(level)
-
-
-def return_memory() -> None:
-    """Give the system back what this process no longer uses.
-
-    Buffers of ever new shapes leave glibc's heap full of holes: a worker that has measured a few
-    rows was seen to hold 1.1 GB of nothing.
-    """
-    gc.collect()
-    # Other C libraries have no such call and no such need.
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _check_machine(cluster: ClusterConfig) -> None:

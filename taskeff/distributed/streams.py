@@ -22,10 +22,11 @@ from taskeff.config import CosLowConfig, ModelConfig
 from taskeff.coslow.candidates import Candidate, choose, measure
 from taskeff.coslow.engines import EngineFactory, held_model
 from taskeff.coslow.shards import Shard, publish_shard, read_shards
-from taskeff.distributed.session import quiet_data, return_memory
+from taskeff.distributed.session import quiet_data
 from taskeff.errors import ClusterError, TaskeffError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.ranking import estimate_rows
+from taskeff.heap import return_memory
 from taskeff.score_config import ScoreConfig, ScoringConfig
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.rows import Pool

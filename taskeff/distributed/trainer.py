@@ -15,8 +15,8 @@ from ray.train.torch import TorchTrainer
 from taskeff.config import ClusterConfig, RunConfig
 from taskeff.curves.cells import Row, measure
 from taskeff.distributed.reports import JobReports, row_log
-from taskeff.distributed.session import return_memory
 from taskeff.errors import StorageError, TaskeffError
+from taskeff.heap import return_memory
 from taskeff.store import Store
 
 log = logging.getLogger(__name__)

@@ -10,12 +10,6 @@ from pathlib import Path
 import psutil
 
 
-def markers(storage: Path) -> dict[str, int]:
-    """Every published result of a run and when it was written."""
-    found = (storage / "tiny").glob("c*/**/result.json")
-    return {str(path.relative_to(storage)): path.stat().st_mtime_ns for path in found}
-
-
 def kept(before: dict[str, int], after: dict[str, int]) -> bool:
     """Whether every result of `before` is still there, untouched."""
     return {path: after.get(path) for path in before} == before

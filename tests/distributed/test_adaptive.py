@@ -1,4 +1,4 @@
-"""The adaptive grid, its cells answered from made-up curves instead of trained."""
+"""The adaptive grid, its cells answered from made-up curves; once on Ray, trained."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,28 +12,40 @@ from taskeff.coslow.measure import signal_folder
 from taskeff.curves.cells import cell_folder
 from taskeff.curves.plan import make_plan
 from taskeff.distributed.adaptive import next_step, outlook
+from taskeff.distributed.driver import calibrate
 from taskeff.estimate.adaptive import SCOUTS
 from taskeff.estimate.shapes import Beta
 from taskeff.tasks.suite import suite_tasks
-from tests.helpers import run_values
+from tests.distributed.drivers import kept
+from tests.helpers import markers, run_values
 
 BUDGETS = [4, 8, 16, 32, 64, 128]
 
 
-@pytest.fixture(scope="module")
-def plan(tiny_model, tmp_path_factory):
+def planned(tiny_model, storage):
     """Twelve rows and one held out."""
-    values = run_values(tiny_model, tmp_path_factory.mktemp("adaptive"), grid="adaptive")
+    values = run_values(tiny_model, storage, grid="adaptive")
     # Some of its answers are longer in the tests' tokens than the task lets a model write.
     chosen = [name for name in suite_tasks() if name != "city_country"][:13]
     values["tasks"] = {"calibration": chosen[:12], "held_out": chosen[12:]}
     values["training"]["budgets"] = BUDGETS
     values["curve"] = {"cap": 128}
+    values["cluster"] = {"rows_per_job": 6}
     return make_plan(parse_config(values, "test"))
 
 
 @pytest.fixture(scope="module")
+def plan(tiny_model, tmp_path_factory):
+    return planned(tiny_model, tmp_path_factory.mktemp("adaptive"))
+
+
+@pytest.fixture(scope="module")
 def signals(plan):
+    return publish_signals(plan)
+
+
+def publish_signals(plan):
+    """Made-up CoS-Lows, as if measured."""
     made = {}
     hashes = signal_hashes(plan)
     for index, name in enumerate(plan.tasks):
@@ -102,3 +114,34 @@ def test_a_resumed_run_decides_the_same(plan, signals):
     first = next_step(plan, plan.results(), signals)
     assert not first.cells
     assert next_step(plan, plan.results(), signals) == first
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_the_loop_on_ray_measures_what_is_open_and_no_more(tiny_model, tmp_path):
+    """The scouts and the held-out task are made up; the other two rows are really trained."""
+    plan = planned(tiny_model, tmp_path)
+    signals = publish_signals(plan)
+    first = next_step(plan, {}, signals).cells
+    whole = {cell.task for cell in first if cell.budget}
+    for cell in first:
+        if cell.task in whole:
+            publish(plan, signals, cell)
+    made_up = markers(tmp_path)
+
+    calibrate(plan.config, Console(quiet=True))
+    done = markers(tmp_path)
+    assert kept(made_up, done)
+    trained = {cell for cell in plan.results() if cell.task not in whole}
+    assert {cell.task for cell in trained} == set(plan.tasks) - whole
+    rows = pq.read_table(plan.store.path("curves.parquet")).to_pylist()
+    imputed = {(r["task"], r["budget"]) for r in rows if r["status"] == "imputed"}
+    assert {task for task, _ in imputed} <= set(plan.tasks) - whole
+    assert {(c.task, c.budget) for c in plan.results()} | imputed == {
+        (c.task, c.budget) for c in plan.cells
+    }
+
+    calibration = plan.store.read_bytes("calibration.json")
+    calibrate(plan.config, Console(quiet=True))
+    assert markers(tmp_path) == done
+    assert plan.store.read_bytes("calibration.json") == calibration

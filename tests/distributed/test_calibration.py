@@ -11,8 +11,8 @@ from rich.console import Console
 
 from taskeff.config import parse_config
 from taskeff.distributed.driver import calibrate
-from tests.distributed.drivers import below, end, kept, markers, read_until, start
-from tests.helpers import TASKS, run_cli, run_values, write_config
+from tests.distributed.drivers import below, end, kept, read_until, start
+from tests.helpers import TASKS, markers, run_cli, run_values, write_config
 
 pytestmark = [pytest.mark.cluster]
 

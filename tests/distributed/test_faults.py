@@ -20,8 +20,8 @@ from taskeff.curves.plan import make_plan
 from taskeff.distributed.driver import calibrate
 from taskeff.distributed.grid import run_grid
 from taskeff.distributed.session import ray_session
-from tests.distributed.drivers import below, kept, markers, read_until, start
-from tests.helpers import TASKS, run_values, write_config
+from tests.distributed.drivers import below, kept, read_until, start
+from tests.helpers import TASKS, markers, run_values, write_config
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
