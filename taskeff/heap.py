@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -23,7 +23,7 @@ def kept_heap() -> Iterator[None]:
     Forward and backward passes free hundreds of megabytes and allocate as many again. Given back
     in between, touching them anew was seen to take a quarter of the gradients' time.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _call("mallopt")
     if mallopt is None:
         yield
         return
@@ -43,6 +43,13 @@ def return_memory() -> None:
     rows was seen to hold 1.1 GB of nothing.
     """
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    trim = _call("malloc_trim")
     if trim is not None:
         trim(0)
+
+
+def _call(name: str) -> Callable[..., int] | None:
+    try:
+        return getattr(ctypes.CDLL(None), name, None)
+    except TypeError:  # Windows has no library of the process itself
+        return None
