@@ -47,7 +47,7 @@ from taskeff.score_config import ScoreConfig
 from taskeff.store import Store
 from taskeff.tasks.manifest import load_manifest
 from taskeff.tasks.prompts import Prompter
-from taskeff.tasks.rows import Pool, source_stamp
+from taskeff.tasks.rows import PoolStream, source_stamp
 from taskeff.tasks.task import load_spec, load_task
 
 SETTINGS = CosLowConfig(max_new_tokens=4)
@@ -139,7 +139,7 @@ def bare(config: ScoreConfig, candidates: list[Candidate], *, reload: bool) -> f
         spec = candidate.entry.spec
         prompter = Prompter(tokenizer, spec.description)
         for shard in read_shards(
-            Pool(spec, 0),
+            PoolStream(spec, 0),
             prompter,
             rows_per_shard=config.scoring.shard_rows,
             max_new_tokens=SETTINGS.max_new_tokens,
@@ -264,7 +264,7 @@ def _row(name: str, options: argparse.Namespace, tokenizer: Any, engine: Any) ->
 
     def shards(rows: int) -> Iterator[Shard]:
         return read_shards(
-            Pool(task.spec, 0),
+            PoolStream(task.spec, 0),
             prompter,
             rows_per_shard=rows,
             max_new_tokens=SETTINGS.max_new_tokens,

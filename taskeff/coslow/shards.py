@@ -21,7 +21,7 @@ from taskeff.coslow.engines import ConfidenceEngine, Scored
 from taskeff.errors import DataError, StorageError, TaskeffError
 from taskeff.store import Store
 from taskeff.tasks.prompts import Prompter
-from taskeff.tasks.rows import Pool, PoolRow
+from taskeff.tasks.rows import PoolRow, PoolStream
 
 MOST_PROBLEMS = 20  # bad rows quoted in a summary; all of them are in the part files
 _ROW_FAULTS = (TaskeffError, ValueError)
@@ -98,7 +98,7 @@ class Shard:
 
 
 def read_shards(
-    pool: Pool, prompter: Prompter, *, rows_per_shard: int, max_new_tokens: int
+    pool: PoolStream, prompter: Prompter, *, rows_per_shard: int, max_new_tokens: int
 ) -> Iterator[Shard]:
     """The pool's shards; the last one is marked, and is empty only if the pool is.
 

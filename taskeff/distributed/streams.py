@@ -29,7 +29,7 @@ from taskeff.estimate.ranking import estimate_rows
 from taskeff.heap import return_memory
 from taskeff.score_config import ScoreConfig, ScoringConfig
 from taskeff.tasks.prompts import Prompter
-from taskeff.tasks.rows import Pool
+from taskeff.tasks.rows import PoolStream
 
 ESTIMATES_PER_TASK = 32
 EMPTY: dict[str, Any] = {
@@ -189,7 +189,7 @@ def _read(
     spec = candidate.entry.spec
     try:
         shards = read_shards(
-            Pool(spec, candidate.seed, settings.pool_cap),
+            PoolStream(spec, candidate.seed, settings.pool_cap),
             Prompter(_tokenizer(model), spec.description),  # pyright: ignore[reportArgumentType]
             rows_per_shard=rows,
             max_new_tokens=min(settings.max_new_tokens, spec.max_new_tokens),

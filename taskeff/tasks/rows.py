@@ -51,7 +51,7 @@ class PoolRow:
     error: str | None = None
 
 
-class Pool:
+class PoolStream:
     """The training split as an unlabelled pool: rendered rows, repeated texts left out.
 
     Iterating reads the source from its start. `duplicates` counts the repeated texts met by the

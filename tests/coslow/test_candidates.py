@@ -15,7 +15,7 @@ from taskeff.models import load_tokenizer, model_config
 from taskeff.store import Store
 from taskeff.tasks.manifest import Entry
 from taskeff.tasks.prompts import Prompter
-from taskeff.tasks.rows import Pool, source_stamp
+from taskeff.tasks.rows import PoolStream, source_stamp
 from taskeff.tasks.task import TaskSpec
 
 SETTINGS = CosLowConfig(n_examples=8)
@@ -61,7 +61,7 @@ def candidate(path, store, *, labelled=True):
 
 
 def shards_of(one, prompter, rows_per_shard=16):
-    pool = Pool(one.entry.spec, 0)
+    pool = PoolStream(one.entry.spec, 0)
     return list(read_shards(pool, prompter, rows_per_shard=rows_per_shard, max_new_tokens=4))
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from taskeff.errors import DataError
 from taskeff.tasks.manifest import load_manifest
-from taskeff.tasks.rows import Pool
+from taskeff.tasks.rows import PoolStream
 
 ROWS = [
     {"name": "suite", "task": "sentiment_words"},
@@ -65,9 +65,9 @@ def test_every_format_says_the_same(folder):
     assert (suite.name, suite.labelled) == ("suite", True)
     assert mine.price == 0.25
     assert mine.spec.doc_to_choice == ("a", "b")
-    assert [row.text for row in Pool(mine.spec, 0)] == [f"row {i}" for i in range(4)]
+    assert [row.text for row in PoolStream(mine.spec, 0)] == [f"row {i}" for i in range(4)]
     assert (pool.labelled, hub.labelled) == (False, False)
-    assert [row.text for row in Pool(pool.spec, 0)] == ["T: a", "T: b"]
+    assert [row.text for row in PoolStream(pool.spec, 0)] == ["T: a", "T: b"]
     assert (hub.spec.dataset_path, hub.spec.dataset_name) == ("org/data-set", "en")
     assert hub.spec.training_split == "pool"
     assert cloud.spec.dataset_kwargs == {"data_files": "s3://bucket/rows.parquet"}

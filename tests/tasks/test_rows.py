@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from taskeff.errors import DataError
-from taskeff.tasks.rows import Pool, find_rows, source, source_stamp
+from taskeff.tasks.rows import PoolStream, find_rows, source, source_stamp
 from taskeff.tasks.task import TaskSpec, load_pool
 
 
@@ -27,7 +27,7 @@ def test_a_bad_line_costs_itself(tmp_path):
     path = tmp_path / "rows.jsonl"
     lines = ['{"text": "a"}', "{broken", "", "[1]", '{"label": "x"}', '{"text": "b"}']
     path.write_bytes("\n".join(lines).encode() + b'\n{"text": "\xff"}\n')
-    rows = list(Pool(spec(path), 0))
+    rows = list(PoolStream(spec(path), 0))
     assert [(r.index, r.text) for r in rows if not r.error] == [(0, "a"), (4, "b")]
     bad = {r.where: r.error for r in rows if r.error}
     assert list(bad) == [f"{path}, line {n}" for n in (2, 4, 5, 7)]
@@ -75,14 +75,14 @@ def test_every_format_gives_the_rows_that_datasets_gives(tmp_path):
     ]:
         one = spec(tmp_path / name, kind)
         assert [r.values for r in source(one, 0)] == rows, name
-        ours = [(r.id, r.text) for r in Pool(one, 0)]
+        ours = [(r.id, r.text) for r in PoolStream(one, 0)]
         assert ours == [(e.id, e.text) for e in load_pool(one, 0)], name
 
 
 def test_repeated_texts_are_left_out_and_counted(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"text": f"{i % 4}"}) + "\n" for i in range(10)))
-    pool = Pool(spec(path), 0)
+    pool = PoolStream(spec(path), 0)
     assert [r.id for r in pool] == [f"train-{i}" for i in range(4)]
     assert pool.duplicates == 6
     assert len(list(pool)) == 4
@@ -94,7 +94,7 @@ def test_a_capped_pool_is_a_seeded_draw(tmp_path):
     path.write_text("".join(json.dumps({"text": f"{i}"}) + "\n" for i in range(100)))
 
     def drawn(seed):
-        return [r.index for r in Pool(spec(path), seed, 10)]
+        return [r.index for r in PoolStream(spec(path), seed, 10)]
 
     assert drawn(0) == drawn(0) == sorted(drawn(0))
     assert len(set(drawn(0))) == 10
@@ -104,7 +104,7 @@ def test_a_capped_pool_is_a_seeded_draw(tmp_path):
 def test_rows_to_leave_out_are_left_out(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"text": f"{i}", "n": i}) + "\n" for i in range(4)))
-    assert [r.text for r in Pool(spec(path, doc_to_keep="{{ n > 1 }}"), 0)] == ["2", "3"]
+    assert [r.text for r in PoolStream(spec(path, doc_to_keep="{{ n > 1 }}"), 0)] == ["2", "3"]
 
 
 def test_single_rows_can_be_found_again(tmp_path):
