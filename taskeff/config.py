@@ -231,7 +231,7 @@ class ClusterConfig(_Section):
     node_types: tuple[NodeType, ...] = ()
     """The machines the cluster may start; what can never be placed on them is refused at once."""
     placement_timeout: float = Field(default=30, gt=0)
-    """Minutes to wait for room for the first job, scale-up included."""
+    """Minutes to wait for room for the first job, or CoS-Low's actors, scale-up included."""
     lease_seconds: float = Field(default=120, ge=1)
     """A driver that has not renewed its lease on the run for so long may be replaced."""
     price_per_gpu_hour: float | None = Field(default=None, ge=0)

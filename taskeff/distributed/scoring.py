@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
 import ray
 import ray.data
+from ray.exceptions import GetTimeoutError
 from rich.console import Console
 from rich.text import Text
 
 from taskeff.archive import read_signal, signal_hashes
 from taskeff.coslow.measure import measure_signal, signal_folder
 from taskeff.curves.plan import Plan
+from taskeff.distributed.monitor import describe_cluster
 from taskeff.distributed.session import quiet_data
 from taskeff.errors import ClusterError, TaskeffError
 from taskeff.heap import return_memory
@@ -22,7 +25,8 @@ def measure_signals(plan: Plan, console: Console) -> dict[str, dict[str, Any]]:
     """Every task's CoS-Low, measured where it is not published yet.
 
     Raises:
-        ClusterError: some tasks failed, with the reasons; what the others gave is kept.
+        ClusterError: some tasks failed, with the reasons, and what the others gave is kept; or
+            there was no room for the actors within `cluster.placement_timeout`.
     """
     hashes = signal_hashes(plan)
     known = {name: read_signal(plan, name, hash_) for name, hash_ in hashes.items()}
@@ -36,7 +40,8 @@ def measure_signals(plan: Plan, console: Console) -> dict[str, dict[str, Any]]:
     rows = [{"task": name, "hash": hashes[name]} for name in missing]
     tasks = ray.put({name: plan.tasks[name] for name in missing})
     actors = min(cluster.scoring_actors, len(missing))
-    with quiet_data():
+    with quiet_data() as context:
+        context.wait_for_min_actors_s = math.ceil(60 * cluster.placement_timeout)
         stream = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             SignalScorer,  # type: ignore[arg-type]
             fn_constructor_args=(plan.config, plan.store, tasks),
@@ -45,7 +50,16 @@ def measure_signals(plan: Plan, console: Console) -> dict[str, dict[str, Any]]:
             num_cpus=cluster.cpus_per_worker / 2,
             num_gpus=cluster.gpus_per_worker or None,
         )
-        failures = _collect(stream, found, len(missing), console)
+        try:
+            failures = _collect(stream, found, len(missing), console)
+        except GetTimeoutError:
+            gpus = f"{cluster.gpus_per_worker:g} GPU, " if cluster.gpus_per_worker else ""
+            raise ClusterError(
+                f"CoS-Low: no room within {cluster.placement_timeout:g} minutes "
+                f"(cluster.placement_timeout) for {actors} actors of {gpus}"
+                f"{cluster.cpus_per_worker / 2:g} CPU; the cluster has {describe_cluster()}: check "
+                "the node types' maxima and quotas, or lower cluster.scoring_actors"
+            ) from None
     if failures:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(failures.items()))
         raise ClusterError(f"CoS-Low failed for {len(failures)} tasks: {reasons}")
