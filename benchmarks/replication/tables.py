@@ -100,12 +100,15 @@ def _status(tasks: Sequence[TaskScores], setup: Setup, primary: Sequence[float |
     planned = len(tasks) * (1 + len(setup.budgets) * len(setup.seeds))
     counts = {n: sum(len(t.seeds(setup.cap)) == n for t in tasks) for n in range(len(setup.seeds))}
     shown = ", ".join(f"{count} with {n}" for n, count in counts.items() if count)
+    which, chosen = "All tasks have", ""
+    if fitted < len(tasks):
+        which = f"{fitted} tasks have"
+        chosen = " They are those with the shortest prompts, not a random set."
     return (
         f"**Interim**: {n_cells} of {planned} cells are measured. Of {len(tasks)} tasks, "
         f"{len(full)} have all {len(setup.seeds)} seeds at {setup.cap} labels (by number of seeds: "
-        f"{shown}). The {fitted} tasks with at "
-        "least one such seed are in the fits below; they are those with the shortest prompts, "
-        "not a random set. No verdict is drawn from them."
+        f"{shown}). {which} at least one such seed and are in the fits below.{chosen} "
+        "No verdict is drawn from them."
     )
 
 
