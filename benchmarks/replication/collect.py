@@ -53,13 +53,12 @@ def collect(plan: Plan, folder: Path, model: Any) -> None:
         found = measure_noise(plan, name, model, studies)
         if found is not None:
             studies[found["hash"]] = found
+            _write_studies(folder, studies)  # minutes each: an interrupted study keeps them
         rows.append({**row, **_noise(found)})
         print(f"{name}: collected", flush=True)
     _write(folder / "signals.csv", rows)
     fingerprint = canonical_json(run_fingerprint(plan))
     (folder / "fingerprint.json").write_text(fingerprint, encoding="utf-8")
-    lines = (json.dumps(studies[key], sort_keys=True) + "\n" for key in sorted(studies))
-    (folder / "noise.jsonl").write_text("".join(lines), encoding="utf-8")
     (folder / "cells.jsonl").write_bytes(export_results(plan))
 
 
@@ -100,6 +99,11 @@ def _ngram_accuracy(plan: Plan, task: Task) -> float:
 def _known_studies(path: Path) -> dict[str, dict[str, Any]]:
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return {study["hash"]: study for study in map(json.loads, lines)}
+
+
+def _write_studies(folder: Path, studies: dict[str, dict[str, Any]]) -> None:
+    lines = (json.dumps(studies[key], sort_keys=True) + "\n" for key in sorted(studies))
+    (folder / "noise.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
 def _noise(found: dict[str, Any] | None) -> dict[str, Any]:
