@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -114,7 +113,6 @@ def published_gradients(model: LlamaForCausalLM, examples: Examples) -> list[tor
     from peft import LoraConfig, get_peft_model
 
     targets = {t.name: t for block in find_targets(model) for t in block}
-    warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
     settings = LoraConfig(r=LORA.rank, lora_alpha=LORA.alpha, target_modules=NAMES)
     adapted = get_peft_model(model, settings, autocast_adapter_dtype=False).eval()
     try:
@@ -258,14 +256,14 @@ def report(watches: dict[str, Stopwatch], cosines: dict[str, np.ndarray]) -> Non
         error = "-"
         if variant in cosines and "exact" in cosines:
             error = f"{np.abs(cosines[variant] - cosines['exact']).max():.1e}"
-        times = {name: other.best / watch.best for name, other in watches.items()}
-        ratios = [times.get("published"), *(_inverse(times.get(n)) for n in FLOORS)]
-        shown = " | ".join("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
-        print(f"| {variant} | {watch.columns()} | {shown} | {error} |")
-
-
-def _inverse(ratio: float | None) -> float | None:
-    return None if ratio is None else 1 / ratio
+        pairs = [("published", variant), *((variant, name) for name in FLOORS)]
+        ratios = [
+            f"{watches[above].best / watches[below].best:.2f}"
+            if {above, below} <= set(watches)
+            else "-"
+            for above, below in pairs
+        ]
+        print(f"| {variant} | {watch.columns()} | {' | '.join(ratios)} | {error} |")
 
 
 def memory(args: argparse.Namespace) -> None:

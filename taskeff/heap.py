@@ -20,8 +20,8 @@ _USUAL = {_TRIM_THRESHOLD: 64 << 20, _MMAP_THRESHOLD: 32 << 20}
 def kept_heap() -> Iterator[None]:
     """Inside, what is freed stays for what is allocated next.
 
-    Forward and backward passes free hundreds of megabytes and allocate as many again. Given back
-    in between, touching them anew was seen to take a quarter of the gradients' time.
+    Forward and backward passes free hundreds of megabytes and allocate as many again: given back
+    in between, they would have to be touched anew, page by page.
     """
     mallopt = _call("mallopt")
     if mallopt is None:

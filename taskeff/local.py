@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from taskeff.archive import read_signal, signal_hashes
+from taskeff.clock import clock
 from taskeff.conclude import begin, check_fittable, conclude
 from taskeff.config import RunConfig
 from taskeff.coslow.measure import measure_signal, signal_folder
@@ -101,7 +102,7 @@ def _measure_all(plan: Plan, hashes: Mapping[str, str], part: Part, console: Con
         pace = (time.monotonic() - started) / spent
         console.print(
             f"  [{number:>3}/{len(todo)}] {job.name}  {time.monotonic() - before:6.1f} s   "
-            f"about {_clock(pace * (left - spent))} left",
+            f"about {clock(pace * (left - spent))} left",
             highlight=False,
             soft_wrap=True,
         )
@@ -184,9 +185,3 @@ class _SignalScorer:
         task = plan.tasks[name]
         prompter = Prompter(tokenizer, task.spec.description)
         measure_signal(model, task, prompter, plan.config, signal_folder(plan.store, name, hash_))
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"

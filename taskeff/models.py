@@ -8,6 +8,8 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from taskeff.errors import ModelError
@@ -133,26 +135,39 @@ def load_model(config: ModelConfig, device: str | None = None) -> PreTrainedMode
     """
     import torch
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging as transformers_logging
 
-    if not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()  # a bar per loaded model drowns a log
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     attention = attention_choice(config.attn)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            config.path,
-            revision=config.revision,
-            dtype=getattr(torch, config.dtype),
-            attn_implementation=attention,
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
+        with _no_bar_in_logs():
+            model = AutoModelForCausalLM.from_pretrained(
+                config.path,
+                revision=config.revision,
+                dtype=getattr(torch, config.dtype),
+                attn_implementation=attention,
+                use_safetensors=True,
+                trust_remote_code=False,
+            )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(_why(config, "model", error)) from error
     log.info("loaded %s (%s, %s, %s)", config.path, config.dtype, attention, device)
     torch.nn.Module.to(model, device)
     return model.eval()
+
+
+@contextmanager
+def _no_bar_in_logs() -> Iterator[None]:
+    """A bar per loaded model is for a terminal; transformers' setting is put back."""
+    from transformers.utils import logging as bars
+
+    if sys.stderr.isatty() or not bars.is_progress_bar_enabled():
+        yield
+        return
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        bars.enable_progress_bar()
 
 
 def model_config(path: str, dtype: str = "float32") -> ModelConfig:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -84,7 +84,7 @@ def gradient_gram(
         gram = ProjectedGram(len(given), half=chosen == "stored-half")
     scale = FP16_LOSS_SCALE if model.dtype == torch.float16 else 1.0
     losses = np.full(len(given), np.nan)
-    with _frozen(model), kept_heap() if model.device.type == "cpu" else nullcontext():
+    with _frozen(model), kept_heap():
         pruned = prunable(model, blocks[-1], _probe(model)) if prune else frozenset()
         flash = attention == "flash"
         work = Work(model, blocks, layouts, pruned, projection, gram, scale, flash)

@@ -77,8 +77,8 @@ class ProjectedGram:
 
 
 def _reserved(n: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(n, width) uninitialised. On the host from numpy, which asks for huge pages: touched in
-    small ones for the first time, a store of this size costs as much as the products in it."""
+    """(n, width) uninitialised; on the host from numpy, which asks for huge pages: a store of
+    this size is slow to touch for the first time in small ones."""
     if device.type != "cpu":
         return torch.empty(n, width, dtype=dtype, device=device)
     return torch.from_numpy(np.empty((n, width), np.float16 if dtype == torch.float16 else "f4"))

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from taskeff.clock import clock
 from taskeff.config import RunConfig
 from taskeff.curves.cells import Cell
 from taskeff.distributed.placement import Demand, demand
@@ -94,13 +95,9 @@ class Progress:
     def left(self) -> str:
         """Time left: the expected seconds of what is to go, at the pace so far."""
         gone = sum(self._expected.get(cell, 0.0) for cell in self._seen)
-        rest = sum(self._expected.values()) - gone
+        rest = sum(left for cell, left in self._expected.items() if cell not in self._seen)
         elapsed = time.monotonic() - self._started
-        seconds = elapsed * rest / gone if gone else rest / self._lanes
-        # The last difference of the sums may lie just below zero.
-        minutes, seconds = divmod(max(int(seconds), 0), 60)
-        hours, minutes = divmod(minutes, 60)
-        return (f"{hours}:" if hours else "") + f"{minutes:02}:{seconds:02}"
+        return clock(elapsed * rest / gone if gone else rest / self._lanes)
 
     def _refresh(self) -> None:
         if self._live:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from taskeff.archive import read_signal, signal_hashes
+from taskeff.clock import clock
 from taskeff.coslow.measure import measure_signal, signal_folder
 from taskeff.curves.plan import Plan
 from taskeff.distributed.monitor import describe_cluster
@@ -83,7 +84,7 @@ def _collect(
         console.print(
             f"  [{done:>3}/{total}] {name:<24} CoS-Low {result['cos_low']:+.3f}  "
             f"random {result['random_cosine']:+.3f}  confidence {result['mean_confidence']:.3f}  "
-            f"about {time.strftime('%M:%S', time.gmtime(left))} left",
+            f"about {clock(left)} left",
             highlight=False,
             soft_wrap=True,
         )
