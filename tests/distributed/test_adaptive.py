@@ -11,8 +11,10 @@ from taskeff.config import parse_config
 from taskeff.coslow.measure import signal_folder
 from taskeff.curves.cells import cell_folder
 from taskeff.curves.plan import make_plan
+from taskeff.distributed import driver
 from taskeff.distributed.adaptive import next_step, outlook
 from taskeff.distributed.driver import calibrate
+from taskeff.distributed.grid import run_grid
 from taskeff.estimate.adaptive import SCOUTS
 from taskeff.estimate.shapes import Beta
 from taskeff.tasks.suite import suite_tasks
@@ -118,7 +120,7 @@ def test_a_resumed_run_decides_the_same(plan, signals):
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_the_loop_on_ray_measures_what_is_open_and_no_more(tiny_model, tmp_path):
+def test_the_loop_on_ray_measures_what_is_open_and_no_more(tiny_model, tmp_path, monkeypatch):
     """The scouts and the held-out task are made up; the other two rows are really trained."""
     plan = planned(tiny_model, tmp_path)
     signals = publish_signals(plan)
@@ -128,12 +130,25 @@ def test_the_loop_on_ray_measures_what_is_open_and_no_more(tiny_model, tmp_path)
         if cell.task in whole:
             publish(plan, signals, cell)
     made_up = markers(tmp_path)
+    rounds = []
 
+    def watched(plan, console, *, only, check):
+        rounds.append(list(only))
+        return run_grid(plan, console, only=only, check=check)
+
+    monkeypatch.setattr(driver, "run_grid", watched)
     calibrate(plan.config, Console(quiet=True))
     done = markers(tmp_path)
     assert kept(made_up, done)
     trained = {cell for cell in plan.results() if cell.task not in whole}
     assert {cell.task for cell in trained} == set(plan.tasks) - whole
+    # Everybody's zero-shot score first, then one budget of a row at a time, each cell once.
+    assert {cell.budget for cell in rounds[0] if cell.task not in whole} == {0}
+    assert len(rounds) > 1
+    for cells in rounds[1:]:
+        assert len({cell.task for cell in cells}) == len(cells)
+    asked = [cell for cells in rounds for cell in cells if cell.task not in whole]
+    assert sorted(asked) == sorted(trained)
     rows = pq.read_table(plan.store.path("curves.parquet")).to_pylist()
     imputed = {(r["task"], r["budget"]) for r in rows if r["status"] == "imputed"}
     assert {task for task, _ in imputed} <= set(plan.tasks) - whole
