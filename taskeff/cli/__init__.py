@@ -11,6 +11,9 @@ from rich.text import Text
 from taskeff.cli import estimate, rank, run, signal
 from taskeff.errors import TaskeffError
 
+INTERRUPTED = 130
+"""What typer makes of a KeyboardInterrupt, without a word: 128 + SIGINT, as shells do."""
+
 app = typer.Typer(
     help="How many labelled examples will this task need?",
     no_args_is_help=True,
@@ -22,13 +25,14 @@ for verbs in (run.app, signal.app, estimate.app, rank.app):
 
 
 def main() -> None:
-    """Entry point: a TaskeffError is one line on standard error and exit code 2."""
+    """Entry point: a TaskeffError is one line on standard error and exit code 2; Ctrl-C is 130."""
     try:
         app()
     except TaskeffError as error:
         line = Text.assemble(("error:", "bold red"), f" {error}")
         Console(stderr=True).print(line, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; the same command goes on where this one ended")
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            Console(stderr=True).print("stopped; the same command goes on where this one ended")
+        raise

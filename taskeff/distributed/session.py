@@ -45,6 +45,8 @@ def ray_session(cluster: ClusterConfig | None = None) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # Tune would save its own state first, which nothing reads: what is measured is published.
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     return_memory()  # what planning the run took
     address = os.environ.get("RAY_ADDRESS")
     if address:

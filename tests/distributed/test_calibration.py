@@ -72,6 +72,18 @@ def test_a_killed_driver_goes_on_where_it_was(undisturbed, tiny_model, tmp_path)
 
 
 @pytest.mark.slow
+def test_an_interrupt_says_how_to_go_on_and_ends_as_shells_expect(tiny_model, tmp_path):
+    driver = start(write_config(tmp_path, run_values(tiny_model, tmp_path)))
+    read_until(driver, "[  1/9]")
+    driver.send_signal(signal.SIGINT)
+    output, _ = driver.communicate()
+    assert driver.returncode == 130, output
+    assert output.splitlines()[-1] == "stopped; the same command goes on where this one ended"
+    assert "Traceback" not in output
+    assert markers(tmp_path)
+
+
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced(undisturbed, tiny_model, tmp_path):
     storage = tmp_path / "results"
     driver = start(write_config(tmp_path, run_values(tiny_model, storage)))
