@@ -4,15 +4,18 @@ For a machine or a Slurm allocation of its own; `taskeff calibrate` afterwards f
 """
 
 import argparse
+import sys
 from pathlib import Path
-
-from accelerate import PartialState
 
 from taskeff.config import load_config
 from taskeff.curves.cells import measure
+from taskeff.curves.group import end_worker
 from taskeff.curves.plan import make_plan
+from taskeff.errors import TaskeffError
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """Measure every row that has a cell left; all workers of a torchrun together."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-c", "--config", type=Path, required=True)
     parser.add_argument("overrides", nargs="*", help="key.sub=value")
@@ -25,4 +28,12 @@ if __name__ == "__main__":
             c.budget: h for c, h in plan.cells.items() if (c.task, c.seed) == (row.task, row.seed)
         }
         measure(row, plan.tasks[row.task], plan.config, plan.store, hashes, device=device)
-    PartialState().destroy_process_group()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except TaskeffError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    end_worker()

@@ -71,6 +71,16 @@ def test_torchrun_measures_the_cells_on_two_workers(local_run, tiny_model, tmp_p
             assert (result["training"]["strategy"], result["training"]["workers"]) == ("ddp", 2)
 
 
+@pytest.mark.slow
+def test_what_torchrun_cannot_measure_is_one_line(tmp_path):
+    script = Path(__file__).parents[1] / "jobs/cells.py"
+    command = [sys.executable, str(script), "-c", str(tmp_path / "none.yaml")]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "none.yaml" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+
+
 def test_seed_by_seed_cheap_cells_first(tiny_model, tmp_path):
     values = run_values(tiny_model, tmp_path)
     values["training"] = {**values["training"], "seeds": [0, 1]}

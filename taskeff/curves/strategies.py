@@ -23,6 +23,7 @@ from torch.distributed.tensor import DTensor
 from transformers import get_cosine_schedule_with_warmup
 
 from taskeff.config import TrainingConfig
+from taskeff.curves.group import ensure_group
 from taskeff.errors import ClusterError, ConfigError, TaskeffError
 
 log = logging.getLogger(__name__)
@@ -223,7 +224,7 @@ class Replicated(Strategy):
 
     def _wrap(self) -> None:
         super()._wrap()
-        _ensure_group(self.workers)
+        ensure_group(self.workers)
         self._ddp = nn.parallel.DistributedDataParallel(self.module, broadcast_buffers=False)
 
     def forward_model(self) -> nn.Module:
@@ -240,7 +241,7 @@ class Sharded(Strategy):
     sharded = True
 
     def _wrap(self) -> None:
-        _ensure_group(self.workers)
+        ensure_group(self.workers)
         mesh = init_device_mesh(self.device.type, (self.workers.num_processes,))
         policy = MixedPrecisionPolicy()
         if self.config.mixed_precision == "bf16":
@@ -286,7 +287,7 @@ class ZeRO(Strategy):
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
         }
-        _ensure_group(self.workers)
+        ensure_group(self.workers)
         self.sharded = stage == 3
         if self.sharded:
             # Shards one parameter at a time: the whole model is never on the device.
@@ -390,11 +391,3 @@ def _local(tensor: Tensor) -> Tensor:
 
 def _whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def _ensure_group(workers: PartialState) -> None:
-    """A process group also where one process was started alone."""
-    if not dist.is_initialized():
-        backend = "nccl" if _device(workers).type == "cuda" else "gloo"
-        store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
-        dist.init_process_group(backend, store=store, rank=0, world_size=1)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import multiprocessing
+
+from taskeff.curves.group import end_worker
 
 
 def run_group(n: int, function: Callable[..., None], *arguments: Any) -> None:
@@ -31,9 +32,4 @@ def _worker(rank: int, n: int, port: int, function: Callable[..., None], argumen
     }
     torch.set_num_threads(1)
     function(*arguments)
-    torch.distributed.destroy_process_group()
-    # About one time in thirty the interpreter's end, after all work, aborted the process
-    # ("terminate called without an active exception", no Python frame): end without it.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    end_worker()
