@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,15 +17,20 @@ def kept(before: dict[str, int], after: dict[str, int]) -> bool:
 
 
 def start(config: Path, **environment: str) -> subprocess.Popen:
-    """`taskeff calibrate` on a configuration file."""
+    """`taskeff calibrate` on a configuration file, as from a terminal: Ctrl-C reaches it."""
     command = [sys.executable, "-u", "-m", "taskeff.cli", "calibrate", "-c", str(config)]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, **environment},
-    )
+    # A shell's background job ignores SIGINT, and what it starts inherits that.
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **environment},
+        )
+    finally:
+        signal.signal(signal.SIGINT, ours)
 
 
 def read_until(driver: subprocess.Popen, needle: str) -> str:
