@@ -197,7 +197,9 @@ class CurveConfig(_Section):
     """The score that counts as 1: fixed beforehand, or the task's best measured score, or the
     better of that and the `ceiling` of its task file (as published)."""
     kind: Literal["beta", "power"] = "beta"
-    fit: Literal["logit", "ols"] = "logit"
+    fit: Literal["fractional", "logit", "ols"] = "fractional"
+    """The regression on CoS-Low: logistic by quasi-likelihood, least squares of logit(AUC), or the
+    published straight line."""
 
 
 class NodeType(_Section):

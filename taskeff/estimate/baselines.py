@@ -63,10 +63,10 @@ class Fold:
     @cached_property
     def calibration(self) -> Calibration:
         """Their calibration, made as a user's own would be."""
-        return self.calibrate("logit")
+        return self.calibrate("fractional")
 
     def calibrate(self, kind: FitKind) -> Calibration:
-        """The same with either link."""
+        """The same with another fit."""
         points = [
             TaskPoint(c.curve.name, c.curve.auc, c.cos_low, c.curve.status, rise=c.rise)
             for c in self.cases
@@ -231,8 +231,8 @@ def fit_ours(fold: Fold) -> Predictor:
 PREDICTORS: Mapping[str, Fitter] = {
     "mean": fit_mean,
     "published": fit_line("ols", "power"),
-    "power": fit_line("logit", "power"),
-    "beta": fit_line("logit", "beta"),
+    "power": fit_line("fractional", "power"),
+    "beta": fit_line("fractional", "beta"),
     "power_fit": fit_power_law,
     "inverse_power_law": fit_inverse_power_law,
     "ours": fit_ours,

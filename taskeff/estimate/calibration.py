@@ -24,10 +24,11 @@ from taskeff.estimate.regression import (
     dfbetas,
     fit_line,
     jackknife_plus,
+    leave_one_out,
     left_out_means,
     left_out_predictions,
-    link,
     pearson,
+    scale,
 )
 from taskeff.estimate.rise import Rise
 from taskeff.estimate.shapes import Beta, CurveShape
@@ -152,7 +153,7 @@ class Calibration:
         if n < 10:
             found.append(f"calibrated on {n} tasks only; below 10 the fit is a guess")
         x, auc = _columns(self.fitted)
-        moved = dfbetas(x, link(self.line.kind, auc))
+        moved = dfbetas(x, scale(self.line.kind, auc))
         if self.curve.kind == "beta" and self.prior is None:
             found.append(
                 "fewer than eight curves rise: labels needed assume that the ceiling is reached "
@@ -183,6 +184,10 @@ class Calibration:
             return None
         return fit_prior([rise for rise, _ in risen], [cos for _, cos in risen], self.curve)
 
+    @cached_property
+    def _left_out_lines(self) -> list[Line]:
+        return leave_one_out(self.line.kind, *_columns(self.fitted))
+
     def predict_auc(self, cos_low: float) -> AucEstimate:
         """The data efficiency of a task with this CoS-Low.
 
@@ -208,7 +213,8 @@ class Calibration:
                 f"{float(x.min()):.3g} to {float(x.max()):.3g}"
             )
         interval = {
-            level: jackknife_plus(self.line.kind, x, measured, cos_low, level) for level in LEVELS
+            level: jackknife_plus(self._left_out_lines, x, measured, cos_low, level)
+            for level in LEVELS
         }
         return AucEstimate(auc, interval, None, tuple(warnings))
 
@@ -248,7 +254,7 @@ def fit_calibration(
     cap: int,
     family: str,
     fingerprint: Mapping[str, object],
-    kind: FitKind = "logit",
+    kind: FitKind = "fractional",
     include_short: bool = False,
     seed: int = 0,
 ) -> Calibration:
@@ -260,8 +266,8 @@ def fit_calibration(
         cap: the largest budget of the curves, in labels.
         family: name of the family.
         fingerprint: what CoS-Low was measured with.
-        kind: ``logit`` regresses log(AUC / (1 - AUC)) and stays in (0, 1); ``ols`` is the
-            paper's straight line (section 4).
+        kind: ``fractional`` and ``logit`` stay in (0, 1): logistic regression of the AUC itself,
+            or least squares of its logit; ``ols`` is the paper's straight line (section 4).
         include_short: fit short tasks too.
         seed: seed of the bootstrap intervals.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,43 +10,83 @@ import numpy as np
 
 from taskeff.estimate.special import Floats, expit, logit
 
-FitKind = Literal["ols", "logit"]
+FitKind = Literal["fractional", "logit", "ols"]
+"""How AUC is fitted to a quantity: a logistic curve by quasi-likelihood, by least squares of
+logit(AUC), or a straight line by least squares (the paper's)."""
+
+_STEPS, _CONVERGED = 100, 1e-10
 
 
 @dataclass(frozen=True)
 class Line:
-    """link(AUC) = slope * x + intercept, with the identity (`ols`) or the logit as link."""
+    """AUC = f(slope * x + intercept): f the identity for `ols`, else the logistic function."""
 
     kind: FitKind
     slope: float
     intercept: float
 
-    def linear(self, x: float) -> float:
-        """The prediction before the link is undone."""
-        return self.slope * x + self.intercept
-
     def auc(self, x: float) -> float:
         """The predicted AUC."""
-        return float(unlink(self.kind, np.array(self.linear(x))))
+        value = self.slope * x + self.intercept
+        return value if self.kind == "ols" else float(expit(value))
+
+    def predict(self, x: float) -> float:
+        """The prediction on the scale of `scale`."""
+        return self.slope * x + self.intercept if self.kind == "logit" else self.auc(x)
 
 
-def link(kind: FitKind, auc: Floats) -> Floats:
-    """AUC -> the scale the line is fitted on."""
-    return auc if kind == "ols" else logit(auc)
+def scale(kind: FitKind, auc: Floats) -> Floats:
+    """AUC -> the scale on which the fit has its residuals: logits for `logit`."""
+    return logit(auc) if kind == "logit" else auc
 
 
-def unlink(kind: FitKind, value: Floats) -> Floats:
-    """The inverse of `link`."""
-    return value if kind == "ols" else expit(value)
+def unscale(kind: FitKind, value: Floats) -> Floats:
+    """The inverse of `scale`."""
+    return expit(value) if kind == "logit" else value
 
 
 def fit_line(kind: FitKind, x: Floats, auc: Floats) -> Line:
-    """Least squares of link(AUC) on x; flat at the mean when x does not vary."""
-    target = link(kind, auc)
+    """The line through all tasks; flat at the mean when x does not vary."""
+    if kind == "fractional":
+        return _fit_fractional(x, auc)
+    target = scale(kind, auc)
     centred = x - x.mean()
     spread = float(centred @ centred)
     slope = float(centred @ target) / spread if spread > 0 else 0.0
     return Line(kind, slope, float(target.mean()) - slope * float(x.mean()))
+
+
+def _fit_fractional(x: Floats, auc: Floats) -> Line:
+    """Maximum of the Bernoulli quasi-likelihood (Papke & Wooldridge 1996), by Newton's method.
+
+    Its residuals are of the AUC, not of its logit: an area of 0 counts as 0, where least squares of
+    the logit takes whatever its logit is cut off at.
+    """
+    share = expit(logit(auc))  # cut off, so that the maximum is finite
+    middle, width = float(x.mean()), float(x.std())
+    if width == 0:
+        return Line("fractional", 0.0, float(logit(share.mean())))
+    z = (x - middle) / width
+
+    def loss(level: float, slope: float) -> float:
+        linear = level + slope * z
+        return float(np.sum(np.logaddexp(0.0, linear) - share * linear))
+
+    level, slope = float(logit(share.mean())), 0.0
+    for _ in range(_STEPS):
+        mean = expit(level + slope * z)
+        missed, weight = share - mean, mean * (1 - mean)
+        a, b, c = (float(np.sum(weight * z**power)) for power in (0, 1, 2))
+        up, across = float(np.sum(missed)), float(np.sum(missed * z))
+        det = a * c - b * b
+        step = ((c * up - b * across) / det, (a * across - b * up) / det)
+        # A step too far is taken back; what rounding adds to the loss is no reason to.
+        while loss(level + step[0], slope + step[1]) > loss(level, slope) + _CONVERGED:
+            step = (step[0] / 2, step[1] / 2)
+        level, slope = level + step[0], slope + step[1]
+        if max(map(abs, step)) < _CONVERGED:
+            break
+    return Line("fractional", slope / width, level - slope * middle / width)
 
 
 def leave_one_out(kind: FitKind, x: Floats, auc: Floats) -> list[Line]:
@@ -67,7 +107,7 @@ def left_out_means(auc: Floats) -> Floats:
 
 
 def jackknife_plus(
-    kind: FitKind, x: Floats, auc: Floats, at: float, level: float
+    lines: Sequence[Line], x: Floats, auc: Floats, at: float, level: float
 ) -> tuple[float, float]:
     """Jackknife+ interval of the AUC at `at` (Barber et al. 2021, equation 1.4).
 
@@ -75,22 +115,20 @@ def jackknife_plus(
     with few tasks and a high level it is all of [0, 1].
 
     Args:
-        kind: the link; residuals are taken on its scale.
+        lines: those of `leave_one_out`; residuals are taken on their `scale`.
         x: float64 [tasks], the measured quantity; `auc` alike.
         at: where to predict.
         level: wanted coverage, in (0, 1).
     """
-    lines = leave_one_out(kind, x, auc)
-    target = link(kind, auc)
-    residuals = np.array(
-        [abs(float(t) - line.linear(float(v))) for line, v, t in zip(lines, x, target, strict=True)]
-    )
-    centres = np.array([line.linear(at) for line in lines])
+    kind = lines[0].kind
+    pairs = zip(lines, x, scale(kind, auc), strict=True)
+    residuals = np.array([abs(float(t) - line.predict(float(v))) for line, v, t in pairs])
+    centres = np.array([line.predict(at) for line in lines])
     low, high = np.sort(centres - residuals), np.sort(centres + residuals)
     rank = int(np.floor((1 - level) * (len(x) + 1)))
     if rank < 1:
         return 0.0, 1.0
-    ends = unlink(kind, np.array([low[rank - 1], high[len(x) - rank]]))
+    ends = unscale(kind, np.array([low[rank - 1], high[len(x) - rank]]))
     return max(0.0, float(ends[0])), min(1.0, float(ends[1]))
 
 

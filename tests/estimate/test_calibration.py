@@ -5,13 +5,13 @@ import sys
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 from taskeff.errors import EstimateError, StorageError
 from taskeff.estimate.baselines import Fold
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
-from taskeff.estimate.regression import dfbetas, jackknife_plus
+from taskeff.estimate.regression import dfbetas, fit_line, jackknife_plus, leave_one_out
 from taskeff.estimate.shapes import Power
 from taskeff.store import Store
 from tests.estimate.reference import REFERENCE, needs_reference
@@ -38,6 +38,44 @@ def test_ols_is_ordinary_least_squares():
     expected = stats.linregress([t.cos_low for t in tasks], [t.auc for t in tasks])
     assert found.slope == pytest.approx(expected.slope)
     assert found.intercept == pytest.approx(expected.intercept)
+
+
+def test_fractional_is_the_maximum_of_the_quasi_likelihood():
+    tasks = points()
+    x, auc = (np.array([getattr(t, name) for t in tasks]) for name in ("cos_low", "auc"))
+
+    def loss(weights):
+        linear = weights[0] + weights[1] * x
+        return np.sum(np.logaddexp(0, linear) - auc * linear)
+
+    found = fit(tasks).line
+    expected = optimize.minimize(loss, [0.0, 0.0], tol=1e-12).x
+    assert (found.intercept, found.slope) == pytest.approx(expected, abs=1e-4)
+    missed = auc - [found.auc(value) for value in x]
+    assert missed.sum() == pytest.approx(0, abs=1e-9)  # right on average
+
+
+def test_an_area_of_nothing_counts_as_what_it_is():
+    x, auc = np.linspace(0.1, 0.9, 9), np.full(9, 0.3)
+    auc[4] = 0.0
+    moved = {kind: 0.3 - fit_line(kind, x, auc).auc(0.5) for kind in ("fractional", "logit", "ols")}
+    assert moved["fractional"] == pytest.approx(moved["ols"], abs=1e-3)
+    assert moved["logit"] > 2 * moved["ols"]
+
+
+@pytest.mark.parametrize(
+    ("x", "auc"),
+    [
+        ((0.1, 0.2), (0, 1)),
+        ((0.1, 0.2, 0.3), (0, 0, 1)),
+        ((0.1, 0.2), (0, 0)),
+        ((0.1, 0.1), (0, 1)),
+    ],
+)
+def test_areas_at_the_ends_give_a_finite_line(x, auc):
+    found = fit_line("fractional", np.array(x), np.array(auc, dtype=float))
+    assert np.isfinite([found.slope, found.intercept]).all()
+    assert all(0 < found.auc(value) < 1 for value in x)
 
 
 def test_left_out_errors_by_brute_force():
@@ -67,14 +105,15 @@ def test_short_tasks_are_listed_but_not_fitted_unless_asked():
     assert fit(tasks, include_short=True).line != fit(tasks[:-1]).line
 
 
-@pytest.mark.parametrize("kind", ["ols", "logit"])
+@pytest.mark.parametrize("kind", ["ols", "logit", "fractional"])
 def test_jackknife_plus_covers_what_it_says(kind):
     rng = np.random.default_rng(1)
     hits = 0
     for _ in range(400):
         x = rng.uniform(0, 1, 25)
         auc = 1 / (1 + np.exp(1 - x - 0.6 * rng.standard_normal(25)))
-        low, high = jackknife_plus(kind, x[:-1], auc[:-1], float(x[-1]), 0.8)
+        lines = leave_one_out(kind, x[:-1], auc[:-1])
+        low, high = jackknife_plus(lines, x[:-1], auc[:-1], float(x[-1]), 0.8)
         hits += low <= auc[-1] <= high
     assert 400 * 0.74 <= hits <= 400 * 0.86
 
