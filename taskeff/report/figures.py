@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -224,7 +225,9 @@ def controls(data: ReportData, width: float) -> str:
         axes.axvline(0, color=MUTED, lw=1)
         axes.grid(axis="x")
         axes.set_xticks([-1, -0.5, 0, 0.5, 1], [number(v, 1) for v in (-1, -0.5, 0, 0.5, 1)])
-        axes.set_yticks(range(len(rows)), [plain(title(row.name)) for row in rows])
+        # Two lines of 22 characters are what the left margin and a row's height hold.
+        names = [wrap(plain(title(row.name), 44), 22)[:2] for row in rows]
+        axes.set_yticks(range(len(rows)), ["\n".join(lines) for lines in names])
         axes.get_yticklabels()[0].set_color(INK)
         axes.get_yticklabels()[0].set_fontweight("bold")
         axes.spines["left"].set_visible(False)
