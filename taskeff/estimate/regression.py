@@ -14,7 +14,7 @@ FitKind = Literal["fractional", "logit", "ols"]
 """How AUC is fitted to a quantity: a logistic curve by quasi-likelihood, by least squares of
 logit(AUC), or a straight line by least squares (the paper's)."""
 
-_STEPS, _CONVERGED = 100, 1e-10
+_STEPS, _ROUNDING = 100, 1e-10
 
 
 @dataclass(frozen=True)
@@ -46,47 +46,48 @@ def unscale(kind: FitKind, value: Floats) -> Floats:
 
 
 def fit_line(kind: FitKind, x: Floats, auc: Floats) -> Line:
-    """The line through all tasks; flat at the mean when x does not vary."""
+    """The line through all tasks; flat at the mean when x does not vary by more than rounding."""
+    middle, width = float(x.mean()), float(x.std())
+    z = (x - middle) / width if width > _ROUNDING * max(1.0, abs(middle)) else np.zeros_like(x)
     if kind == "fractional":
-        return _fit_fractional(x, auc)
-    target = scale(kind, auc)
-    centred = x - x.mean()
-    spread = float(centred @ centred)
-    slope = float(centred @ target) / spread if spread > 0 else 0.0
-    return Line(kind, slope, float(target.mean()) - slope * float(x.mean()))
+        slope, level = _fit_fractional(z, auc)
+    else:
+        target = scale(kind, auc)
+        slope, level = float(np.mean(z * target)), float(target.mean())
+    slope = slope / width if z.any() else 0.0
+    return Line(kind, slope, level - slope * middle)
 
 
-def _fit_fractional(x: Floats, auc: Floats) -> Line:
-    """Maximum of the Bernoulli quasi-likelihood (Papke & Wooldridge 1996), by Newton's method.
+def _fit_fractional(z: Floats, auc: Floats) -> tuple[float, float]:
+    """Slope and level at the maximum of the Bernoulli quasi-likelihood, by Newton's method.
 
-    Its residuals are of the AUC, not of its logit: an area of 0 counts as 0, where least squares of
-    the logit takes whatever its logit is cut off at.
+    Papke & Wooldridge (1996). Its residuals are of the AUC, not of its logit: an area of 0 counts
+    as 0, where least squares of the logit takes whatever its logit is cut off at.
+
+    Args:
+        z: float64 [tasks], the quantity with mean 0 and variance 1, or all 0.
     """
     share = expit(logit(auc))  # cut off, so that the maximum is finite
-    middle, width = float(x.mean()), float(x.std())
-    if width == 0:
-        return Line("fractional", 0.0, float(logit(share.mean())))
-    z = (x - middle) / width
 
-    def loss(level: float, slope: float) -> float:
+    def loss(slope: float, level: float) -> float:
         linear = level + slope * z
         return float(np.sum(np.logaddexp(0.0, linear) - share * linear))
 
-    level, slope = float(logit(share.mean())), 0.0
-    for _ in range(_STEPS):
+    slope, level = 0.0, float(logit(share.mean()))
+    for _ in range(_STEPS if z.any() else 0):
         mean = expit(level + slope * z)
         missed, weight = share - mean, mean * (1 - mean)
         a, b, c = (float(np.sum(weight * z**power)) for power in (0, 1, 2))
         up, across = float(np.sum(missed)), float(np.sum(missed * z))
-        det = a * c - b * b
-        step = ((c * up - b * across) / det, (a * across - b * up) / det)
+        det = max(a * c - b * b, _ROUNDING)
+        step = ((a * across - b * up) / det, (c * up - b * across) / det)
         # A step too far is taken back; what rounding adds to the loss is no reason to.
-        while loss(level + step[0], slope + step[1]) > loss(level, slope) + _CONVERGED:
+        while loss(slope + step[0], level + step[1]) > loss(slope, level) + _ROUNDING:
             step = (step[0] / 2, step[1] / 2)
-        level, slope = level + step[0], slope + step[1]
-        if max(map(abs, step)) < _CONVERGED:
+        slope, level = slope + step[0], level + step[1]
+        if max(map(abs, step)) < _ROUNDING:
             break
-    return Line("fractional", slope / width, level - slope * middle / width)
+    return slope, level
 
 
 def leave_one_out(kind: FitKind, x: Floats, auc: Floats) -> list[Line]:

@@ -63,6 +63,15 @@ def test_an_area_of_nothing_counts_as_what_it_is():
     assert moved["logit"] > 2 * moved["ols"]
 
 
+@pytest.mark.parametrize("kind", ["ols", "logit", "fractional"])
+def test_a_quantity_that_varies_by_rounding_is_flat(kind):
+    x = np.array([0.7, 0.1 + 0.6, 0.7 - 2e-16, 0.8 - 0.1])
+    assert np.ptp(x) > 0
+    found = fit_line(kind, x, np.array([0.2, 0.3, 0.4, 0.6]))
+    assert found.slope == 0
+    assert found.auc(0.7) == pytest.approx(0.375, abs=0.02)
+
+
 @pytest.mark.parametrize(
     ("x", "auc"),
     [
