@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -48,14 +49,15 @@ def unscale(kind: FitKind, value: Floats) -> Floats:
 def fit_line(kind: FitKind, x: Floats, auc: Floats) -> Line:
     """The line through all tasks; flat at the mean when x does not vary by more than rounding."""
     middle, width = float(x.mean()), float(x.std())
-    z = (x - middle) / width if width > _ROUNDING * max(1.0, abs(middle)) else np.zeros_like(x)
+    if width <= _ROUNDING * max(1.0, abs(middle)):
+        width = math.inf
+    z = (x - middle) / width
     if kind == "fractional":
         slope, level = _fit_fractional(z, auc)
     else:
         target = scale(kind, auc)
         slope, level = float(np.mean(z * target)), float(target.mean())
-    slope = slope / width if z.any() else 0.0
-    return Line(kind, slope, level - slope * middle)
+    return Line(kind, slope / width, level - slope / width * middle)
 
 
 def _fit_fractional(z: Floats, auc: Floats) -> tuple[float, float]:
@@ -74,7 +76,7 @@ def _fit_fractional(z: Floats, auc: Floats) -> tuple[float, float]:
         return float(np.sum(np.logaddexp(0.0, linear) - share * linear))
 
     slope, level = 0.0, float(logit(share.mean()))
-    for _ in range(_STEPS if z.any() else 0):
+    for _ in range(_STEPS):
         mean = expit(level + slope * z)
         missed, weight = share - mean, mean * (1 - mean)
         a, b, c = (float(np.sum(weight * z**power)) for power in (0, 1, 2))

@@ -122,7 +122,7 @@ def calibration(curves: tuple[TaskCurve, ...]) -> dict:
     controls = {
         "random_example_cosine": (0.41, 0.118), "mean_cosine": (0.52, 0.104),
         "mean_confidence": (0.22, 0.131), "gradient_norm": (-0.31, 0.127),
-        "zero_shot_accuracy": (0.08, 0.139),
+        "zero_shot_accuracy": (0.08, 0.139), "label_zero_shot": (0.12, 0.136),
     }  # fmt: skip
     return {
         "schema": 1,

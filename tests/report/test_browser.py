@@ -29,6 +29,16 @@ SMALLEST_TEXT = """
 return Math.min(...[...document.querySelectorAll('svg.plot text')]
   .filter(e => e.checkVisibility()).map(e => e.getBoundingClientRect().height))
 """
+# Texts that a drawing's own edge cuts off.
+CUT_OFF = """
+return [...document.querySelectorAll('svg.plot')].filter(e => e.checkVisibility()).flatMap(svg => {
+  const whole = svg.getBoundingClientRect()
+  return [...svg.querySelectorAll('text')].filter(e => {
+    const box = e.getBoundingClientRect()
+    return box.left < whole.left - 1 || box.right > whole.right + 1
+  }).map(e => e.textContent)
+})
+"""
 
 pytestmark = [
     pytest.mark.slow,
@@ -82,6 +92,7 @@ def test_the_page_is_silent_drawn_and_no_wider_than_the_screen(
     assert len(plots) == len(fake.report().curves) + 3
     assert all(width > 100 and height > 60 for width, height in plots)
     assert browser.execute_script(SMALLEST_TEXT) >= 9
+    assert browser.execute_script(CUT_OFF) == []
     # Even with everything folded out.
     browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
     scroll, inner = browser.execute_script(

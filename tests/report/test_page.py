@@ -23,6 +23,7 @@ from taskeff.report.data import (
     ReportData,
 )
 from taskeff.report.page import render
+from taskeff.report.words import title
 from tests.report import fake
 
 HOSTILE = "<script>alert(1)</script>\" onload='x' $\\frac{1}{2}$ & {{ 7*7 }}"
@@ -97,7 +98,7 @@ def test_every_task_is_in_the_curves_and_in_a_table(page: Page, data: ReportData
         assert curve.name in figures
         assert curve.name in rows
     for control in data.controls:
-        assert control.name.replace("_", " ") in rows
+        assert title(control.name) in rows
 
 
 def test_the_run_explains_itself(page: Page, data: ReportData) -> None:
