@@ -13,6 +13,7 @@ export TOKENIZERS_PARALLELISM ?= false
 .PHONY: demo test test-slow check bench clean
 
 $(READY): pyproject.toml constraints.txt
+	@echo "setting up $(VENV): some minutes of downloads, once"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
 	touch $@

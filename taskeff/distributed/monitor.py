@@ -37,7 +37,6 @@ class Progress:
         self.total, self.done = total, done
         self._expected = dict(seconds)
         self._lanes = lanes
-        self._first = done
         self._started = time.monotonic()
         self._seen: set[Cell] = set()
         self._recent: list[dict[str, Any]] = []
@@ -69,6 +68,9 @@ class Progress:
         cell = Cell(result["task"], result["budget"], result["seed"])
         if cell in self._seen:
             return
+        if not self._seen:
+            # What comes before the first cell, starting Ray and loading the model, comes once.
+            self._started = time.monotonic() - result["seconds"]
         self._seen.add(cell)
         self.done += 1
         if self._live:

@@ -52,6 +52,14 @@ def test_time_left_is_known_before_the_first_cell():
     assert progress.left() == "01:30"  # 10 + 60 + 110 s on two lanes
 
 
+def test_the_start_of_ray_is_not_taken_for_the_pace(monkeypatch):
+    monkeypatch.setattr("taskeff.distributed.monitor.time.monotonic", lambda: 0.0)
+    progress = Progress(Console(quiet=True), CELLS, total=3, done=0, lanes=1)
+    monkeypatch.setattr("taskeff.distributed.monitor.time.monotonic", lambda: 300.0)
+    progress.cell({**vars(next(iter(CELLS))), "score": 0.5, "seconds": 20.0})
+    assert progress.left() == "05:40"  # twice the 60 + 110 s that are to go
+
+
 def test_no_time_is_left_after_the_last_cell():
     progress = Progress(Console(quiet=True), CELLS, total=3, done=0, lanes=2)
     for cell in CELLS:
