@@ -22,8 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from taskeff.curves.cells import Cell
-from taskeff.distributed.schedule import make_schedule
+from taskeff.finetune.cells import Cell
+from taskeff.run.schedule import make_schedule
 
 BUDGETS = (0, 50, 100, 200, 500, 1000, 2500, 5000)
 TASKS = ("name_gender", "part_of_speech", "sentiment_words", "past_tense")
@@ -114,10 +114,10 @@ def naive(config: Any) -> dict[str, float]:
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    from taskeff.curves.plan import make_plan
     from taskeff.distributed.grid import TRIAL_RESOURCES
     from taskeff.distributed.session import ray_session
     from taskeff.distributed.trainer import scaling
+    from taskeff.run.plan import make_plan
 
     started = time.perf_counter()
     plan = make_plan(config)
@@ -157,8 +157,8 @@ def _naive_cell(loop: dict[str, Any]) -> None:
     import torch
     from ray import train
 
-    from taskeff.curves.evaluate import evaluate
-    from taskeff.curves.finetune import FineTuner
+    from taskeff.finetune.evaluate import evaluate
+    from taskeff.finetune.loop import FineTuner
     from taskeff.models import load_model, load_tokenizer
     from taskeff.tasks.prompts import Prompter
 

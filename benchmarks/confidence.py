@@ -17,7 +17,7 @@ import torch
 from gradients import SHAPES, build, workload
 from stopwatch import Stopwatch, load
 
-from taskeff.generate import greedy
+from taskeff.lm.generate import greedy
 
 Answers = list[tuple[tuple[int, ...], list[float]]]
 

@@ -33,8 +33,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from taskeff.coslow.gradients import LoRA, gradient_gram
 from taskeff.coslow.linears import find_targets
 from taskeff.coslow.passes import example_losses
-from taskeff.coslow.ragged import lay_out, ragged_attention
-from taskeff.packing import pack
+from taskeff.lm.packing import pack
+from taskeff.lm.ragged import lay_out, ragged_attention
 from taskeff.tasks.prompts import TokenizedExample
 
 LORA = LoRA(rank=64, alpha=32, seed=0)

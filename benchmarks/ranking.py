@@ -27,13 +27,12 @@ import numpy as np
 import yaml
 from scipy.stats import spearmanr
 
-from taskeff.config import RunConfig, parse_config
+from taskeff.config import RankConfig, RunConfig, parse_config
 from taskeff.distributed.ranking import rank
 from taskeff.errors import TaskeffError
+from taskeff.estimate.fit import task_curves
 from taskeff.estimate.regression import bootstrap_interval, left_out_means, left_out_predictions
-from taskeff.estimate.run import task_curves
-from taskeff.score_config import ScoreConfig
-from taskeff.store import Store
+from taskeff.storage import Store
 from taskeff.tasks.task import load_spec, load_task
 
 SEED = 0
@@ -133,7 +132,7 @@ def write(path: Path, rows: Rows) -> None:
         path.write_text(text)
 
 
-def score_config(run: Measured, manifest: Path, options: argparse.Namespace) -> ScoreConfig:
+def rank_config(run: Measured, manifest: Path, options: argparse.Namespace) -> RankConfig:
     """The run's own model and CoS-Low settings."""
     return parse_config(
         {
@@ -145,7 +144,7 @@ def score_config(run: Measured, manifest: Path, options: argparse.Namespace) -> 
             "scoring": {"actors": [2, 2], "readers": 1, "shard_rows": 64},
         },
         "benchmark",
-        ScoreConfig,
+        RankConfig,
     )
 
 
@@ -217,7 +216,7 @@ def main() -> int:
         rows: list[dict[str, Any]] = []
         if options.out:
             manifest = make_manifest(run, Path(options.out) / "data", options.datasets)
-            rows = rank(score_config(run, manifest, options))
+            rows = rank(rank_config(run, manifest, options))
     except TaskeffError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

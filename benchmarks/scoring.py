@@ -34,17 +34,16 @@ import psutil
 import pyarrow.parquet as pq
 import yaml
 
-from taskeff.config import CosLowConfig, parse_config
+from taskeff.config import CosLowConfig, RankConfig, parse_config
 from taskeff.coslow.candidates import Candidate
 from taskeff.coslow.engines import BuiltinEngine, EngineFactory, Scored
 from taskeff.coslow.gradients import gradient_gram
 from taskeff.coslow.shards import Shard, part_table, read_shards, score_shard
 from taskeff.distributed.session import ray_session
 from taskeff.distributed.streams import bounded, score_pools
+from taskeff.lm.packing import shared_prefix
 from taskeff.models import load_tokenizer
-from taskeff.packing import shared_prefix
-from taskeff.score_config import ScoreConfig
-from taskeff.store import Store
+from taskeff.storage import Store
 from taskeff.tasks.manifest import load_manifest
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.rows import PoolStream, source_stamp
@@ -63,7 +62,7 @@ WORDS = "cat stone river oak chair wolf cloud fern lamp trout brick rose spoon h
 class Constant:
     """A confidence from the tokens' sum."""
 
-    def __init__(self, config: ScoreConfig | None, settings: CosLowConfig | None):
+    def __init__(self, config: RankConfig | None, settings: CosLowConfig | None):
         pass
 
     def score(self, prompts, *, stop_ids=(), max_new_tokens=1):
@@ -100,7 +99,7 @@ def make(folder: Path, model: str, datasets: int, rows: int, actors: int, shard:
             "scoring": {"actors": [actors, actors], "readers": 1, "shard_rows": shard},
         },
         "benchmark",
-        ScoreConfig,
+        RankConfig,
     )
     candidates = [
         Candidate(entry, Store(config.out).child(entry.name), tuple(source_stamp(entry.spec)), 0)
@@ -110,7 +109,7 @@ def make(folder: Path, model: str, datasets: int, rows: int, actors: int, shard:
 
 
 def streamed(
-    config: ScoreConfig, candidates: list[Candidate], factory: EngineFactory
+    config: RankConfig, candidates: list[Candidate], factory: EngineFactory
 ) -> tuple[float, float]:
     """(rows per second between the first finished shard and the last, seconds to the first)."""
     started = time.perf_counter()
@@ -128,7 +127,7 @@ def streamed(
     return rows / (last - first), first - started
 
 
-def bare(config: ScoreConfig, candidates: list[Candidate], *, reload: bool) -> float:
+def bare(config: RankConfig, candidates: list[Candidate], *, reload: bool) -> float:
     """Rows per second of a loop in this process."""
     tokenizer = load_tokenizer(config.model)
     engine = BuiltinEngine(config, SETTINGS)
@@ -242,7 +241,7 @@ def row(options: argparse.Namespace) -> None:
             "out": "none",
         },
         "benchmark",
-        ScoreConfig,
+        RankConfig,
     )
     tokenizer, engine = load_tokenizer(config.model), BuiltinEngine(config, SETTINGS)
     print(

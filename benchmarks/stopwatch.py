@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from taskeff.heap import return_memory
+from taskeff.memory import return_memory
 
 
 class Stopwatch:

@@ -29,8 +29,8 @@ from gradients import VOCAB, build, workload
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
 from taskeff.config import TrainingConfig
-from taskeff.curves.finetune import FineTuner, order_of
-from taskeff.packing import answer_logits, pack
+from taskeff.finetune.loop import FineTuner, order_of
+from taskeff.lm.packing import answer_logits, pack
 from taskeff.tasks.prompts import TokenizedExample
 
 BATCH = 16

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from taskeff.config import load_config
-from taskeff.curves.cells import measure
-from taskeff.curves.group import end_worker
-from taskeff.curves.plan import make_plan
 from taskeff.errors import TaskeffError
+from taskeff.finetune.cells import measure
+from taskeff.finetune.workers import end_worker
+from taskeff.run.plan import make_plan
 
 
 def main() -> None:

@@ -9,26 +9,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from taskeff.config import CosLowConfig, ModelConfig, RunConfig, load_config
+    from taskeff.config import CosLowConfig, ModelConfig, RankConfig, RunConfig, load_config
     from taskeff.coslow.workflow import score, select
     from taskeff.distributed.driver import calibrate
     from taskeff.distributed.ranking import rank
     from taskeff.errors import TaskeffError
     from taskeff.estimate.budget import Estimate, predict
     from taskeff.estimate.calibration import Calibration
-    from taskeff.score_config import ScoreConfig, load_score_config
 
 __all__ = [
     "Calibration",
     "CosLowConfig",
     "Estimate",
     "ModelConfig",
+    "RankConfig",
     "RunConfig",
-    "ScoreConfig",
     "TaskeffError",
     "calibrate",
     "load_config",
-    "load_score_config",
     "predict",
     "rank",
     "score",
@@ -36,14 +34,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "taskeff.config": ("CosLowConfig", "ModelConfig", "RunConfig", "load_config"),
+    "taskeff.config": ("CosLowConfig", "ModelConfig", "RankConfig", "RunConfig", "load_config"),
     "taskeff.coslow.workflow": ("score", "select"),
     "taskeff.distributed.driver": ("calibrate",),
     "taskeff.distributed.ranking": ("rank",),
     "taskeff.errors": ("TaskeffError",),
     "taskeff.estimate.budget": ("Estimate", "predict"),
     "taskeff.estimate.calibration": ("Calibration",),
-    "taskeff.score_config": ("ScoreConfig", "load_score_config"),
 }
 
 

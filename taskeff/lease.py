@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from taskeff.errors import ClusterError, StorageError
-from taskeff.store import Store, canonical_json
+from taskeff.storage import Store, canonical_json
 
 FOLDER = "lease"
 

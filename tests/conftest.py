@@ -29,7 +29,7 @@ def local_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     from rich.console import Console
 
     from taskeff.config import parse_config
-    from taskeff.local import calibrate_here
+    from taskeff.run.inline import calibrate_here
     from tests.helpers import run_values
 
     storage = tmp_path_factory.mktemp("local")

@@ -9,7 +9,7 @@ import pytest
 
 from taskeff.errors import ClusterError
 from taskeff.lease import Lease
-from taskeff.store import Store
+from taskeff.storage import Store
 
 
 class Clock:
@@ -92,7 +92,7 @@ def test_one_of_many_wins_an_expired_lease(tmp_path):
 
 def test_a_driver_that_died_here_holds_nothing(tmp_path):
     program = (
-        "import os, sys; from taskeff.lease import Lease; from taskeff.store import Store\n"
+        "import os, sys; from taskeff.lease import Lease; from taskeff.storage import Store\n"
         "Lease(Store(sys.argv[1]), 3600).acquire(); os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)

@@ -15,13 +15,13 @@ from benchmarks.replication.ship import calibrated
 from benchmarks.replication.tables import Setup, areas, number, results
 from benchmarks.replication.targets import TaskScores, read_measurements
 from benchmarks.replication.worth import Row, partial, spearman, verdict, worth
-from taskeff.archive import import_results
 from taskeff.config import load_config, parse_config
-from taskeff.curves.plan import make_plan
 from taskeff.errors import EstimateError
 from taskeff.estimate.budget import predict
 from taskeff.estimate.calibration import Calibration
 from taskeff.models import load_model
+from taskeff.run.archive import import_results
+from taskeff.run.plan import make_plan
 from tests.helpers import TASKS, run_values
 
 DOCS = Path("docs/replication")

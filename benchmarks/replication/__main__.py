@@ -42,8 +42,8 @@ def main() -> int:
         config = load_config(options.config, options.overrides)
         if options.step == "collect":
             from benchmarks.replication.collect import collect
-            from taskeff.curves.plan import make_plan
             from taskeff.models import load_model
+            from taskeff.run.plan import make_plan
 
             plan = make_plan(config)
             model = None if options.no_study else load_model(plan.config.model)

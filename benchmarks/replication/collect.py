@@ -12,10 +12,10 @@ import numpy as np
 
 from benchmarks.replication.noise import measure_noise
 from benchmarks.replication.targets import STATISTICS
-from taskeff.archive import export_results, read_signal, signal_hashes
-from taskeff.conclude import run_fingerprint
-from taskeff.curves.plan import Plan
-from taskeff.store import canonical_json
+from taskeff.run.archive import export_results, read_signal, signal_hashes
+from taskeff.run.plan import Plan
+from taskeff.run.results import run_fingerprint
+from taskeff.storage import canonical_json
 from taskeff.tasks.suite.__main__ import LONGEST_NGRAM
 from taskeff.tasks.task import Task
 

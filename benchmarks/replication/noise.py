@@ -18,10 +18,10 @@ from benchmarks.replication.targets import STATISTICS
 from taskeff.coslow.gradients import LoRA, gradient_gram
 from taskeff.coslow.measure import signal_folder, signal_hash
 from taskeff.coslow.statistic import coslow
-from taskeff.curves.finetune import FineTuner
-from taskeff.curves.plan import Plan
+from taskeff.finetune.loop import FineTuner
 from taskeff.models import load_model, load_tokenizer
-from taskeff.store import Store
+from taskeff.run.plan import Plan
+from taskeff.storage import Store
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.task import Example, Task
 

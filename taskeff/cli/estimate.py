@@ -112,7 +112,7 @@ def predict(
 
 def _read_scored(path: Path) -> tuple[float, dict[str, Any]]:
     from taskeff.errors import ConfigError
-    from taskeff.store import Store
+    from taskeff.storage import Store
 
     record = Store(str(path.parent)).read_json(path.name)
     try:
@@ -180,7 +180,7 @@ def import_curves(
 ) -> None:
     """Areas of curves in the published results layout, by the published arithmetic."""
     from taskeff.curves.published import import_results
-    from taskeff.store import Store
+    from taskeff.storage import Store
 
     found = import_results(folder, ceilings, cap=cap)
     Store(str(output.parent)).write_json(found, output.name)
@@ -194,7 +194,7 @@ def show_curves(
 ) -> None:
     """A table of imported curves: area, zero-shot score, ceiling, labels to 80 and 90 %."""
     from taskeff.curves.published import summarise_import
-    from taskeff.store import Store
+    from taskeff.storage import Store
 
     rows = summarise_import(Store(str(source.parent)).read_json(source.name), str(source))
     if as_json:

@@ -28,10 +28,9 @@ def rank(
     With -c FILE the options may stand in the file; without it --manifest, --model, --family and
     --out are needed.
     """
-    from taskeff.config import parse_config
+    from taskeff.config import RankConfig, load_config, parse_config
     from taskeff.distributed.ranking import rank as run
     from taskeff.errors import ConfigError
-    from taskeff.score_config import ScoreConfig, load_score_config
 
     given = {"manifest": manifest, "family": family, "out": out}
     dotted = [f"{key}={value}" for key, value in given.items() if value is not None]
@@ -40,7 +39,7 @@ def rank(
             dotted.append(f"model.path={model}")
         if strict:
             dotted.append("strict=true")
-        run(load_score_config(config, [*dotted, *(overrides or [])]))
+        run(load_config(config, [*dotted, *(overrides or [])], RankConfig))
         return
     from taskeff.models import model_config
 
@@ -48,7 +47,7 @@ def rank(
     if missing:
         raise ConfigError(f"give {', '.join(missing)}, or a configuration with -c")
     values = {**given, "model": model_config(str(model), dtype).model_dump(), "strict": strict}
-    run(parse_config(_overridden(values, overrides or []), "the options", ScoreConfig))
+    run(parse_config(_overridden(values, overrides or []), "the options", RankConfig))
 
 
 def _overridden(values: dict[str, object], overrides: list[str]) -> object:

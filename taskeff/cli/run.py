@@ -39,9 +39,9 @@ def validate(
 
     The answer, which alone bears the loss, stands between ⟦ and ⟧.
     """
-    from taskeff.curves.validate import validate as check
-    from taskeff.distributed.placement import demand
     from taskeff.errors import together
+    from taskeff.run.placement import demand
+    from taskeff.run.validate import validate as check
 
     loaded = _config(config, overrides)
     found = check(loaded, online=online)
@@ -67,14 +67,14 @@ def validate(
 
 def _run_problems(loaded: Any, *, sized: bool) -> list[TaskeffError]:
     """What `calibrate` refuses about the run as a whole; `sized`: the model's size is known."""
-    from taskeff.conclude import check_fittable
-    from taskeff.curves.checks import Problems
+    from taskeff.run.checks import Problems
+    from taskeff.run.results import check_fittable
 
     found = Problems()
     with found.kept():
         check_fittable(loaded)
     if sized:
-        from taskeff.distributed.capacity import check_placement
+        from taskeff.run.cost import check_placement
 
         with found.kept():
             check_placement(loaded)
@@ -89,8 +89,8 @@ def _run_problems(loaded: Any, *, sized: bool) -> list[TaskeffError]:
 @app.command()
 def plan(config: ConfigPath, overrides: Overrides = None) -> None:
     """Say what a run would measure and what that takes; refuse what can never be placed."""
-    from taskeff.curves.plan import make_plan
-    from taskeff.distributed.capacity import forecast, lines
+    from taskeff.run.cost import forecast, lines
+    from taskeff.run.plan import make_plan
 
     made = make_plan(_config(config, overrides))
     for note in made.notes:
@@ -98,7 +98,7 @@ def plan(config: ConfigPath, overrides: Overrides = None) -> None:
     for line in lines(made, forecast(made)):
         print(line)
     if made.config.grid == "adaptive":
-        from taskeff.distributed.adaptive import outlook
+        from taskeff.run.adaptive import outlook
 
         print(outlook(made))
 
@@ -132,7 +132,7 @@ def calibrate(
 
 def _calibrate_here(loaded: Any, part: str | None, *, narrowed: bool) -> None:
     from taskeff.errors import ConfigError
-    from taskeff.local import ALL, calibrate_here
+    from taskeff.run.inline import ALL, calibrate_here
 
     if narrowed:
         raise ConfigError("--local measures the whole run; name tasks and budgets in the config")
@@ -164,7 +164,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score an existing checkpoint on a task's test split."""
-    from taskeff.curves.evaluate import evaluate as score
+    from taskeff.finetune.evaluate import evaluate as score
     from taskeff.models import load_model, load_tokenizer, model_config
     from taskeff.tasks.prompts import Prompter
     from taskeff.tasks.task import load_spec, load_task
@@ -188,7 +188,7 @@ def evaluate(
 def report(config: ConfigPath, overrides: Overrides = None) -> None:
     """Write the page again from the run's artefacts."""
     from taskeff.report.collect import write_report
-    from taskeff.store import Store
+    from taskeff.storage import Store
 
     loaded = _config(config, overrides)
     print(write_report(Store(loaded.storage).child(loaded.name)))
@@ -197,9 +197,9 @@ def report(config: ConfigPath, overrides: Overrides = None) -> None:
 @app.command("export")
 def export_run(config: ConfigPath, out: Archive, overrides: Overrides = None) -> None:
     """Write every finished result of a run into one small file."""
-    from taskeff.archive import export_results
-    from taskeff.curves.plan import make_plan
-    from taskeff.store import Store
+    from taskeff.run.archive import export_results
+    from taskeff.run.plan import make_plan
+    from taskeff.storage import Store
 
     data = export_results(make_plan(_config(config, overrides)))
     Store(str(out.parent)).write_bytes(data, out.name)
@@ -209,9 +209,9 @@ def export_run(config: ConfigPath, out: Archive, overrides: Overrides = None) ->
 @app.command("import")
 def import_run(config: ConfigPath, archive: Archive, overrides: Overrides = None) -> None:
     """Take the finished results of such a file over, so that they are not measured again."""
-    from taskeff.archive import import_results
-    from taskeff.curves.plan import make_plan
-    from taskeff.store import Store
+    from taskeff.run.archive import import_results
+    from taskeff.run.plan import make_plan
+    from taskeff.storage import Store
 
     made = make_plan(_config(config, overrides))
     data = Store(str(archive.parent)).read_bytes(archive.name)

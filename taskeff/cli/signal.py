@@ -39,14 +39,14 @@ def select(
     dtype: Dtype = "float32",
 ) -> None:
     """Choose which examples of an unlabelled pool to label."""
-    from taskeff.coslow import annotate, confidence, workflow
+    from taskeff.coslow import confidence, handoff, workflow
     from taskeff.coslow import select as selection
     from taskeff.models import model_config
 
     one_of("--strategy", strategy, selection.Strategy)
     one_of("--metric", metric, confidence.Metric)
     one_of("--on-long", on_long, confidence.OnLong)
-    one_of("--format", form, annotate.Form)
+    one_of("--format", form, handoff.Form)
     settings = _settings(
         n_examples=n,
         quantile=quantile,
@@ -68,7 +68,7 @@ def select(
             form=form,  # type: ignore[arg-type]
             progress=progress,
         )
-    files = list(annotate.hand_off([], form, None))  # type: ignore[arg-type]
+    files = list(handoff.hand_off([], form, None))  # type: ignore[arg-type]
     print(
         f"label the {len(rows)} rows of {' with '.join(str(out / name) for name in files)}, then:"
     )

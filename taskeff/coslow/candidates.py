@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taskeff.config import CosLowConfig
-from taskeff.coslow.annotate import read_labels, to_annotate, write_lines
+from taskeff.coslow.handoff import read_labels, to_annotate, write_lines
 from taskeff.coslow.select import select
 from taskeff.coslow.shards import read_parts
 from taskeff.coslow.statistic import coslow
 from taskeff.errors import DataError, StorageError, TaskeffError
-from taskeff.store import Store, digest, redact
+from taskeff.storage import Store, digest, redact
 from taskeff.tasks.manifest import Entry
 from taskeff.tasks.rows import SourceRow, find_rows, row_id
 from taskeff.tasks.task import Example, TaskSpec, row_text

@@ -11,7 +11,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from taskeff.errors import ConfigError, DataError
-from taskeff.generate import Generation, greedy
+from taskeff.lm.generate import Generation, greedy
 
 Metric = Literal["mean_top_prob", "ppl"]
 OnLong = Literal["error", "skip", "truncate"]

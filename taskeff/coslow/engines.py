@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from taskeff.config import CosLowConfig
-from taskeff.score_config import ScoreConfig
+from taskeff.config import CosLowConfig, RankConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,11 +39,11 @@ class ConfidenceEngine(Protocol):
         ...
 
 
-EngineFactory = Callable[[ScoreConfig, CosLowConfig], ConfidenceEngine]
+EngineFactory = Callable[[RankConfig, CosLowConfig], ConfidenceEngine]
 """Makes an engine; pickled to the actors that call it."""
 
 
-def held_model(config: ScoreConfig) -> PreTrainedModel:
+def held_model(config: RankConfig) -> PreTrainedModel:
     """The model as an actor holds it: on its share of a GPU, or on so many threads."""
     import torch
 
@@ -57,7 +56,7 @@ def held_model(config: ScoreConfig) -> PreTrainedModel:
 class BuiltinEngine:
     """`score_confidence` with the model held in this process."""
 
-    def __init__(self, config: ScoreConfig, settings: CosLowConfig):
+    def __init__(self, config: RankConfig, settings: CosLowConfig):
         self.settings = settings
         self.model = held_model(config)
 

@@ -22,10 +22,10 @@ from transformers import PreTrainedModel
 from taskeff.coslow.gram import FullGram, Gram, ProjectedGram
 from taskeff.coslow.linears import LoRA, Target, find_targets, prunable
 from taskeff.coslow.passes import Work, backward_by_layer, backward_whole
-from taskeff.coslow.ragged import Ragged, lay_out
 from taskeff.errors import ConfigError, DataError
-from taskeff.heap import kept_heap
-from taskeff.packing import MIN_SHARED, shared_prefix
+from taskeff.lm.packing import MIN_SHARED, shared_prefix
+from taskeff.lm.ragged import Ragged, lay_out
+from taskeff.memory import kept_heap
 from taskeff.tasks.prompts import TokenizedExample
 
 __all__ = ["Gram", "LoRA", "gradient_gram"]
@@ -92,7 +92,9 @@ def gradient_gram(
         for layout, values in zip(layouts, run(work), strict=True):
             losses[list(layout.members)] = values.double().cpu().numpy()
     factor = (1.0 if projection is None else projection.scale**2) / scale**2
-    return Gram(factor * gram.total.numpy(), losses, tuple(example.id for example in given))
+    # Some BLAS sum <G_i, G_j> and <G_j, G_i> in different orders.
+    matrix = factor * (gram.total + gram.total.T).numpy() / 2
+    return Gram(matrix, losses, tuple(example.id for example in given))
 
 
 def _check(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from taskeff.coslow.linears import Target
-from taskeff.coslow.ragged import Ragged
+from taskeff.lm.ragged import Ragged
 
 Floats = npt.NDArray[np.float64]
 CHUNK_BYTES = 1 << 28  # of materialised full gradients at once

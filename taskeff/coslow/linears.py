@@ -21,8 +21,8 @@ from torch.nn.functional import linear
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from taskeff.coslow.ragged import Ragged, ragged_attention
 from taskeff.errors import ModelError
+from taskeff.lm.ragged import Ragged, ragged_attention
 
 
 @dataclass(frozen=True)

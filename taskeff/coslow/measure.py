@@ -18,7 +18,7 @@ from taskeff.coslow.linears import target_names
 from taskeff.coslow.select import select
 from taskeff.coslow.statistic import coslow, few
 from taskeff.models import attention_choice, load_architecture, skeleton
-from taskeff.store import Store, digest
+from taskeff.storage import Store, digest
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.task import Example, Task
 

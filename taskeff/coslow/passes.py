@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from taskeff.coslow.gram import FullGram, ProjectedGram
 from taskeff.coslow.linears import LoRA, Prefixes, Target, decoder_blocks, ragged_linears
-from taskeff.coslow.ragged import Ragged, ragged_attention
+from taskeff.lm.ragged import Ragged, ragged_attention
 
 
 @dataclass(frozen=True)

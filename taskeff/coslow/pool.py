@@ -15,7 +15,7 @@ from typing import Any
 
 from taskeff.config import CosLowConfig
 from taskeff.errors import ConfigError, DataError
-from taskeff.store import safe_part
+from taskeff.storage import safe_part
 from taskeff.tasks.prompts import Prompter, RenderedPrompter
 from taskeff.tasks.task import Example, load_pool, load_spec
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from taskeff.coslow.engines import ConfidenceEngine, Scored
 from taskeff.errors import DataError, StorageError, TaskeffError
-from taskeff.store import Store
+from taskeff.storage import Store
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.rows import PoolRow, PoolStream
 

@@ -12,7 +12,6 @@ import pyarrow as pa
 from transformers import PreTrainedModel
 
 from taskeff.config import CosLowConfig, ModelConfig
-from taskeff.coslow.annotate import Form, hand_off, read_labels, to_annotate
 from taskeff.coslow.confidence import (
     Confidence,
     OnLong,
@@ -21,6 +20,7 @@ from taskeff.coslow.confidence import (
     truncated,
 )
 from taskeff.coslow.gradients import LoRA, gradient_gram
+from taskeff.coslow.handoff import Form, hand_off, read_labels, to_annotate
 from taskeff.coslow.measure import cosine_table, fingerprint
 from taskeff.coslow.pool import Pool, file_pool, prompter_of, task_pool
 from taskeff.coslow.select import Strategy
@@ -28,7 +28,7 @@ from taskeff.coslow.select import select as draw
 from taskeff.coslow.statistic import coslow, few
 from taskeff.errors import ConfigError, DataError, ModelError
 from taskeff.models import family_identity, load_model, load_tokenizer
-from taskeff.store import Store
+from taskeff.storage import Store
 from taskeff.tasks.prompts import Prompter, TokenizedExample
 from taskeff.tasks.task import Example
 

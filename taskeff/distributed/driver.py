@@ -8,12 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from taskeff.conclude import begin, check_fittable, conclude
 from taskeff.config import RunConfig
-from taskeff.curves.cells import Cell
-from taskeff.curves.plan import Plan, make_plan
-from taskeff.distributed.adaptive import Imputed, next_step
-from taskeff.distributed.capacity import check_placement
 from taskeff.distributed.grid import run_grid
 from taskeff.distributed.reports import FOLDER as LOGS
 from taskeff.distributed.scoring import measure_signals
@@ -21,7 +16,12 @@ from taskeff.distributed.session import ray_session
 from taskeff.distributed.tracking import check_tracking
 from taskeff.errors import ClusterError
 from taskeff.estimate.calibration import Calibration
+from taskeff.finetune.cells import Cell
 from taskeff.lease import Lease
+from taskeff.run.adaptive import Imputed, next_step
+from taskeff.run.cost import check_placement
+from taskeff.run.plan import Plan, make_plan
+from taskeff.run.results import begin, check_fittable, conclude
 
 
 def calibrate(config: RunConfig, console: Console | None = None) -> Calibration:

@@ -12,15 +12,15 @@ from ray import tune
 from ray.train import TrainingFailedError
 from rich.console import Console
 
-from taskeff.curves.cells import Cell, Row
-from taskeff.curves.plan import Plan
-from taskeff.distributed.capacity import check_placement, expected, parameter_count
 from taskeff.distributed.monitor import Monitor, Progress
 from taskeff.distributed.reports import reason
-from taskeff.distributed.schedule import Job, Schedule, make_schedule, row_name
 from taskeff.distributed.tracking import trackers
 from taskeff.distributed.trainer import RowTask, run_rows
-from taskeff.store import FULL
+from taskeff.finetune.cells import Cell, Row
+from taskeff.run.cost import check_placement, expected, parameter_count
+from taskeff.run.plan import Plan
+from taskeff.run.schedule import Job, Schedule, make_schedule, row_name
+from taskeff.storage import FULL
 
 # A trial only waits for its trainer. On the head node it holds no worker's CPU, wakes no autoscaler
 # and outlives every spot machine.

@@ -15,9 +15,9 @@ from rich.text import Text
 
 from taskeff.clock import clock
 from taskeff.config import RunConfig
-from taskeff.curves.cells import Cell
-from taskeff.distributed.placement import Demand, demand
 from taskeff.errors import ClusterError
+from taskeff.finetune.cells import Cell
+from taskeff.run.placement import Demand, demand
 
 CHECK_SECONDS = 15.0
 RECENT = 12

@@ -14,7 +14,7 @@ import yaml
 from rich.console import Console
 from rich.text import Text
 
-from taskeff.config import CosLowConfig
+from taskeff.config import CosLowConfig, RankConfig
 from taskeff.coslow.candidates import (
     Candidate,
     candidate_hash,
@@ -25,7 +25,6 @@ from taskeff.coslow.candidates import (
 from taskeff.coslow.engines import BuiltinEngine, EngineFactory
 from taskeff.coslow.facts import facts
 from taskeff.coslow.measure import fingerprint
-from taskeff.curves.cells import versions
 from taskeff.distributed.session import ray_session
 from taskeff.distributed.streams import (
     ESTIMATES_PER_TASK,
@@ -41,10 +40,10 @@ from taskeff.errors import TaskeffError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
 from taskeff.estimate.ranking import estimate_rows, ordered
+from taskeff.finetune.cells import versions
 from taskeff.models import family_identity, load_tokenizer
 from taskeff.report.ranking import write_ranking
-from taskeff.score_config import ScoreConfig
-from taskeff.store import Store, redact
+from taskeff.storage import Store, redact
 from taskeff.tasks.manifest import Entry, Manifest, load_manifest
 from taskeff.tasks.rows import source_stamp
 
@@ -52,7 +51,7 @@ THREADS = 16  # storage calls at once: each is a round trip on an object store
 
 
 def rank(
-    config: ScoreConfig, *, engine: EngineFactory = BuiltinEngine, console: Console | None = None
+    config: RankConfig, *, engine: EngineFactory = BuiltinEngine, console: Console | None = None
 ) -> list[dict[str, Any]]:
     """Rank the manifest's data sets by the labels they will need.
 
@@ -106,7 +105,7 @@ def _publish_settings(run: _Run, seconds: float) -> None:
 class _Run:
     """A ranking under way."""
 
-    config: ScoreConfig
+    config: RankConfig
     settings: CosLowConfig
     calibration: Calibration
     fingerprint: Mapping[str, Any]
@@ -146,7 +145,7 @@ class _Run:
         }
 
 
-def _prepared(config: ScoreConfig, console: Console, stack: ExitStack) -> _Run:
+def _prepared(config: RankConfig, console: Console, stack: ExitStack) -> _Run:
     """Everything that can be checked and listed before a worker starts."""
     if config.scoring.engine == "vllm":
         check(config)

@@ -13,7 +13,7 @@ from typing import Any
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from taskeff.errors import StorageError
-from taskeff.store import Store
+from taskeff.storage import Store
 
 FOLDER = "logs"
 

@@ -12,14 +12,14 @@ from ray.exceptions import GetTimeoutError
 from rich.console import Console
 from rich.text import Text
 
-from taskeff.archive import read_signal, signal_hashes
 from taskeff.clock import clock
 from taskeff.coslow.measure import measure_signal, signal_folder
-from taskeff.curves.plan import Plan
 from taskeff.distributed.monitor import describe_cluster
 from taskeff.distributed.session import quiet_data
 from taskeff.errors import ClusterError, TaskeffError
-from taskeff.heap import return_memory
+from taskeff.memory import return_memory
+from taskeff.run.archive import read_signal, signal_hashes
+from taskeff.run.plan import Plan
 
 
 def measure_signals(plan: Plan, console: Console) -> dict[str, dict[str, Any]]:

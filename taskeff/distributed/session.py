@@ -13,7 +13,7 @@ import ray
 
 from taskeff.config import ClusterConfig
 from taskeff.errors import ClusterError
-from taskeff.heap import return_memory
+from taskeff.memory import return_memory
 
 if TYPE_CHECKING:
     from ray.data import DataContext

@@ -18,7 +18,7 @@ from ray.data import ActorPoolStrategy, ExecutionResources, TaskPoolStrategy
 from ray.data.exceptions import UserCodeException  # pyright: ignore[reportPrivateImportUsage]
 from ray.exceptions import RayError
 
-from taskeff.config import CosLowConfig, ModelConfig
+from taskeff.config import CosLowConfig, ModelConfig, RankConfig, ScoringConfig
 from taskeff.coslow.candidates import Candidate, choose, measure
 from taskeff.coslow.engines import EngineFactory, held_model
 from taskeff.coslow.shards import Shard, publish_shard, read_shards
@@ -26,8 +26,7 @@ from taskeff.distributed.session import quiet_data
 from taskeff.errors import ClusterError, TaskeffError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.ranking import estimate_rows
-from taskeff.heap import return_memory
-from taskeff.score_config import ScoreConfig, ScoringConfig
+from taskeff.memory import return_memory
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.rows import PoolStream
 
@@ -82,7 +81,7 @@ def check_placeable(scoring: ScoringConfig) -> None:
 
 def score_pools(
     candidates: Sequence[Candidate],
-    config: ScoreConfig,
+    config: RankConfig,
     settings: CosLowConfig,
     factory: EngineFactory,
 ) -> Iterator[dict[str, Any]]:
@@ -113,7 +112,7 @@ def score_pools(
 
 
 def choose_examples(
-    candidates: Sequence[Candidate], config: ScoreConfig, settings: CosLowConfig
+    candidates: Sequence[Candidate], config: RankConfig, settings: CosLowConfig
 ) -> Iterator[dict[str, Any]]:
     """`choose` for every candidate, by tasks without a model."""
     known = ray.put({one.name: one for one in candidates})
@@ -126,7 +125,7 @@ def choose_examples(
 
 
 def measure_gradients(
-    candidates: Sequence[Candidate], config: ScoreConfig, settings: CosLowConfig
+    candidates: Sequence[Candidate], config: RankConfig, settings: CosLowConfig
 ) -> Iterator[dict[str, Any]]:
     """dataset, error for every candidate, its CoS-Low published unless there is an error."""
     known = ray.put({one.name: one for one in candidates})
@@ -212,7 +211,7 @@ class ConfidenceScorer:
 
     def __init__(
         self,
-        config: ScoreConfig,
+        config: RankConfig,
         settings: CosLowConfig,
         factory: EngineFactory,
         known: ray.ObjectRef,
@@ -235,7 +234,7 @@ class ConfidenceScorer:
 class GradientScorer:
     """An actor that holds the model and measures one labelled data set per call."""
 
-    def __init__(self, config: ScoreConfig, settings: CosLowConfig, known: ray.ObjectRef):
+    def __init__(self, config: RankConfig, settings: CosLowConfig, known: ray.ObjectRef):
         self.settings = settings
         self.known = _held(known)
         self.tokenizer = _tokenizer(config.model)  # pyright: ignore[reportArgumentType]

@@ -13,11 +13,11 @@ from ray import train
 from ray.train.torch import TorchTrainer
 
 from taskeff.config import ClusterConfig, RunConfig
-from taskeff.curves.cells import Row, measure
 from taskeff.distributed.reports import JobReports, row_log
 from taskeff.errors import StorageError, TaskeffError
-from taskeff.heap import return_memory
-from taskeff.store import Store
+from taskeff.finetune.cells import Row, measure
+from taskeff.memory import return_memory
+from taskeff.storage import Store
 
 log = logging.getLogger(__name__)
 

@@ -16,17 +16,16 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy
 
-from taskeff.config import CosLowConfig
+from taskeff.config import CosLowConfig, RankConfig
 from taskeff.coslow.candidates import Candidate
 from taskeff.coslow.engines import Scored
 from taskeff.coslow.shards import Shard, part_table, shard_summary
 from taskeff.errors import ConfigError
-from taskeff.score_config import ScoreConfig
 
 HEADER = "header"  # the shard without its tokens; travels with its first row
 
 
-def check(config: ScoreConfig) -> None:
+def check(config: RankConfig) -> None:
     """Refuse what vLLM cannot do, before any worker starts.
 
     Raises:
@@ -43,7 +42,7 @@ def check(config: ScoreConfig) -> None:
 
 def scored(
     stream: ray.data.Dataset,
-    config: ScoreConfig,
+    config: RankConfig,
     settings: CosLowConfig,
     known: ray.ObjectRef,
 ) -> ray.data.Dataset:

@@ -21,11 +21,11 @@ import numpy as np
 
 from taskeff.curves.curve import TaskCurve
 from taskeff.errors import EstimateError
+from taskeff.estimate.numeric import Floats
 from taskeff.estimate.posterior import Pilot, Posterior, update
 from taskeff.estimate.prior import MIN_RISES, CurvePrior, fit_prior
 from taskeff.estimate.rise import fit_rise
 from taskeff.estimate.shapes import Beta, fit_shape
-from taskeff.estimate.special import Floats
 
 SCOUTS = 10
 """Rows to measure in full before any cell is skipped: the prior needs eight, some may not rise."""

@@ -15,8 +15,8 @@ import numpy as np
 
 from taskeff.errors import EstimateError
 from taskeff.estimate.budget import Estimate
+from taskeff.estimate.numeric import Floats
 from taskeff.estimate.posterior import Posterior
-from taskeff.estimate.special import Floats
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from taskeff.estimate.rise import Rise
 from taskeff.estimate.shapes import Power, shape_from_dict
 
 if TYPE_CHECKING:
-    from taskeff.store import Store
+    from taskeff.storage import Store
 
 SCHEMA = 1
 _TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -184,7 +184,7 @@ def _published(family: str, entry: Mapping[str, Any]) -> Calibration:
 
 
 def _locate(where: Store | str | os.PathLike[str]) -> tuple[Store, str]:
-    from taskeff.store import Store
+    from taskeff.storage import Store
 
     if isinstance(where, Store):
         return where, "calibration.json"

@@ -16,11 +16,11 @@ import numpy as np
 from taskeff.curves.curve import TaskCurve
 from taskeff.estimate.budget import CurveKind, predict
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
+from taskeff.estimate.numeric import Floats, minimise
 from taskeff.estimate.posterior import Pilot
 from taskeff.estimate.regression import FitKind
 from taskeff.estimate.rise import Rise
 from taskeff.estimate.shapes import Beta, CurveShape, Power, fit_shape
-from taskeff.estimate.special import Floats, minimise
 
 Ends = tuple[float, float | None]
 

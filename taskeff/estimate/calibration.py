@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taskeff.errors import EstimateError
+from taskeff.estimate.numeric import Floats
 from taskeff.estimate.prior import MIN_RISES, CurvePrior, fit_prior
 from taskeff.estimate.regression import (
     FitKind,
@@ -32,10 +33,9 @@ from taskeff.estimate.regression import (
 )
 from taskeff.estimate.rise import Rise
 from taskeff.estimate.shapes import Beta, CurveShape
-from taskeff.estimate.special import Floats
 
 if TYPE_CHECKING:
-    from taskeff.store import Store
+    from taskeff.storage import Store
 
 LEVELS = (0.5, 0.8, 0.9)
 """Coverage levels of every interval."""

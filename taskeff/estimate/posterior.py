@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from taskeff.errors import EstimateError
+from taskeff.estimate.numeric import Floats, beta_cdf, clip, expit
 from taskeff.estimate.prior import CurvePrior
-from taskeff.estimate.special import Floats, beta_cdf, clip, expit
 
 DRAWS = 8000
 N_TEST = 1000

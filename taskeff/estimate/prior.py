@@ -13,9 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from taskeff.errors import EstimateError
-from taskeff.estimate.rise import Rise
-from taskeff.estimate.shapes import Beta
-from taskeff.estimate.special import (
+from taskeff.estimate.numeric import (
     Floats,
     clip,
     correlated_normal,
@@ -25,6 +23,8 @@ from taskeff.estimate.special import (
     logit,
     regress,
 )
+from taskeff.estimate.rise import Rise
+from taskeff.estimate.shapes import Beta
 
 MIN_RISES = 8
 """Tasks with a rise that a prior takes: fewer say too little of a scatter in three dimensions."""

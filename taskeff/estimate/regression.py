@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from taskeff.estimate.special import Floats, expit, logit
+from taskeff.estimate.numeric import Floats, expit, logit
 
 FitKind = Literal["fractional", "logit", "ols"]
 """How AUC is fitted to a quantity: a logistic curve by quasi-likelihood, by least squares of

@@ -11,9 +11,9 @@ import numpy as np
 from taskeff.errors import EstimateError
 from taskeff.estimate.advice import Prices, advise
 from taskeff.estimate.baselines import Case, Fold
+from taskeff.estimate.numeric import Floats, interpolate
 from taskeff.estimate.posterior import Pilot, Posterior, update
 from taskeff.estimate.prior import CurvePrior
-from taskeff.estimate.special import Floats, interpolate
 
 VALUES = (300.0, 1000.0, 2500.0, 5000.0, 10000.0, 20000.0, 50000.0)
 """What the whole range is worth, in labels: from a few pilots to ten times the published cap."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from taskeff.curves.curve import TaskCurve
-from taskeff.estimate.special import Floats, beta_cdf, expit, least_squares, logit
+from taskeff.estimate.numeric import Floats, beta_cdf, expit, least_squares, logit
 
 
 @dataclass(frozen=True)

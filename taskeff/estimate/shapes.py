@@ -15,8 +15,7 @@ import numpy as np
 
 from taskeff.curves.curve import TaskCurve
 from taskeff.errors import EstimateError
-from taskeff.estimate.rise import Rise, fit_rise, misfit
-from taskeff.estimate.special import (
+from taskeff.estimate.numeric import (
     ArrayLike,
     Floats,
     beta_cdf,
@@ -25,6 +24,7 @@ from taskeff.estimate.special import (
     interpolate,
     minimise,
 )
+from taskeff.estimate.rise import Rise, fit_rise, misfit
 
 _STEADY = 10
 

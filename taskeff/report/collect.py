@@ -11,7 +11,7 @@ import yaml
 from taskeff.curves.curve import TaskCurve as Curve
 from taskeff.errors import EstimateError, StorageError
 from taskeff.estimate.calibration import Calibration
-from taskeff.estimate.run import task_curves
+from taskeff.estimate.fit import task_curves
 from taskeff.report.data import (
     Band,
     Correlation,
@@ -24,7 +24,7 @@ from taskeff.report.data import (
     TaskCurve,
 )
 from taskeff.report.data import Calibration as CalibrationTable
-from taskeff.store import Store
+from taskeff.storage import Store
 
 LEVEL = 0.8
 GRID = 41

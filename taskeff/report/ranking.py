@@ -14,11 +14,11 @@ import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from taskeff.coslow.annotate import neutral
+from taskeff.coslow.handoff import neutral
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.ranking import columns, share
 from taskeff.report.words import UNKNOWN, number
-from taskeff.store import Store
+from taskeff.storage import Store
 
 TEXT = ("name", "status", "reason")
 COUNTS = ("rank", "rows", "unscored", "duplicates")

@@ -23,7 +23,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from taskeff.errors import DataError, TaskeffError
-from taskeff.store import redact, safe_part
+from taskeff.storage import redact, safe_part
 from taskeff.tasks.task import TaskSpec, load_spec
 
 FORMATS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv"}

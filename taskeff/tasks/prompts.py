@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from taskeff.errors import DataError, ModelError
-from taskeff.store import digest
+from taskeff.storage import digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

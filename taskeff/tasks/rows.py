@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taskeff.errors import DataError
-from taskeff.store import redact
+from taskeff.storage import redact
 from taskeff.tasks.source import FILE_FORMATS, source_rows
 from taskeff.tasks.task import TaskSpec, is_left_out, row_text
 

@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from taskeff.errors import ConfigError, DataError, StorageError, TaskeffError
-from taskeff.store import digest, safe_part
+from taskeff.storage import digest, safe_part
 from taskeff.tasks.metrics import check_metric, normalise
 from taskeff.tasks.source import row_name, source_rows, splits_of, with_local_files
 from taskeff.tasks.templates import columns_of, render

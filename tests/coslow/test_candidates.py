@@ -12,7 +12,7 @@ from taskeff.coslow.engines import Scored
 from taskeff.coslow.shards import Shard, publish_shard, read_parts, read_shards, score_shard
 from taskeff.errors import DataError
 from taskeff.models import load_tokenizer, model_config
-from taskeff.store import Store
+from taskeff.storage import Store
 from taskeff.tasks.manifest import Entry
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.rows import PoolStream, source_stamp

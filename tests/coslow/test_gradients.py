@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from taskeff.config import ModelConfig
-from taskeff.coslow import ragged
 from taskeff.coslow.gradients import LoRA, gradient_gram
 from taskeff.coslow.gram import _Kept, ghost, ghost_is_cheaper, materialised
 from taskeff.coslow.linears import decoder_blocks, find_targets, prunable
-from taskeff.coslow.ragged import lay_out
 from taskeff.coslow.statistic import coslow
 from taskeff.errors import ConfigError, DataError, ModelError
+from taskeff.lm import ragged
+from taskeff.lm.ragged import lay_out
 from taskeff.models import load_model, load_tokenizer
 from taskeff.tasks.prompts import Prompter, TokenizedExample
 from taskeff.tasks.task import load_spec

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from taskeff.config import parse_config
+from taskeff.config import RankConfig, parse_config
 from taskeff.coslow.measure import fingerprint
 from taskeff.distributed.ranking import as_calibrated
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
 from taskeff.estimate.shapes import Beta
 from taskeff.models import family_identity, load_tokenizer, model_config
-from taskeff.score_config import ScoreConfig
 from tests.tiny_model import FEELINGS, KINDS, MEMBERS, instruction
 
 LABELS = {"kinds": ["animal", "food", "tool"], "feelings": sorted(FEELINGS)}
@@ -102,7 +101,7 @@ def _of(
     )
 
 
-def score_config(model: Path, manifest: Path, out: Path, family: Path, **changes) -> ScoreConfig:
+def rank_config(model: Path, manifest: Path, out: Path, family: Path, **changes) -> RankConfig:
     """A ranking small enough for a test."""
     values = {
         "manifest": str(manifest),
@@ -114,4 +113,4 @@ def score_config(model: Path, manifest: Path, out: Path, family: Path, **changes
         "scoring": {"shard_rows": 16, "actors": [1, 1], "readers": 1},
         **changes,
     }
-    return parse_config(values, "test", ScoreConfig)
+    return parse_config(values, "test", RankConfig)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import ray
 
+from taskeff.config import RankConfig, load_config
 from taskeff.coslow.engines import BuiltinEngine, Scored
 from taskeff.errors import ModelError
-from taskeff.score_config import ScoreConfig, load_score_config
 
 
 class Constant:
@@ -66,7 +66,7 @@ class Gate:
         (self.folder / "never").read_bytes()
 
 
-def gate_of(config: ScoreConfig) -> Path:
+def gate_of(config: RankConfig) -> Path:
     """Where the engines of a ranking look for their orders."""
     return Path(config.out).with_name("gate")
 
@@ -135,4 +135,4 @@ if __name__ == "__main__":
     from tests.distributed import engines
 
     # By its module's name: what is defined in a script reaches the actors as a copy.
-    rank(load_score_config(sys.argv[1]), engine=getattr(engines, sys.argv[2]))
+    rank(load_config(sys.argv[1], None, RankConfig), engine=getattr(engines, sys.argv[2]))

@@ -5,18 +5,18 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from taskeff.archive import signal_hashes
-from taskeff.conclude import begin, conclude
 from taskeff.config import parse_config
 from taskeff.coslow.measure import signal_folder
-from taskeff.curves.cells import cell_folder
-from taskeff.curves.plan import make_plan
 from taskeff.distributed import driver
-from taskeff.distributed.adaptive import next_step, outlook
 from taskeff.distributed.driver import calibrate
 from taskeff.distributed.grid import run_grid
 from taskeff.estimate.adaptive import SCOUTS
 from taskeff.estimate.shapes import Beta
+from taskeff.finetune.cells import cell_folder
+from taskeff.run.adaptive import next_step, outlook
+from taskeff.run.archive import signal_hashes
+from taskeff.run.plan import make_plan
+from taskeff.run.results import begin, conclude
 from taskeff.tasks.suite import suite_tasks
 from tests.distributed.drivers import kept
 from tests.helpers import markers, run_values

@@ -16,10 +16,10 @@ from ray.cluster_utils import Cluster
 from rich.console import Console
 
 from taskeff.config import parse_config
-from taskeff.curves.plan import make_plan
 from taskeff.distributed.driver import calibrate
 from taskeff.distributed.grid import run_grid
 from taskeff.distributed.session import ray_session
+from taskeff.run.plan import make_plan
 from tests.distributed.drivers import below, kept, read_until, start
 from tests.helpers import TASKS, markers, run_values, write_config
 

@@ -6,10 +6,10 @@ import logging
 import pytest
 from rich.console import Console
 
-from taskeff.curves.cells import Cell
 from taskeff.distributed.monitor import Progress
 from taskeff.distributed.reports import reason, row_log
-from taskeff.store import Store
+from taskeff.finetune.cells import Cell
+from taskeff.storage import Store
 
 CELLS = {Cell("sorting", budget, 0): float(10 + budget) for budget in (0, 50, 100)}
 

@@ -13,7 +13,7 @@ from taskeff.distributed.ranking import rank
 from taskeff.distributed.session import ray_session
 from taskeff.distributed.streams import ESTIMATES_PER_TASK
 from taskeff.errors import ClusterError
-from taskeff.store import Store
+from taskeff.storage import Store
 from tests.distributed import candidates as made
 from tests.distributed import engines
 from tests.helpers import run_cli
@@ -39,7 +39,7 @@ def finished(tiny_model, family, tmp_path_factory):
     """(folder, rows) of a ranking of five data sets and an entry that is none."""
     folder = tmp_path_factory.mktemp("ranking")
     manifest = made.write_manifest(folder, [*made.some(folder), {"name": "empty"}])
-    config = made.score_config(tiny_model, manifest, folder / "out", family)
+    config = made.rank_config(tiny_model, manifest, folder / "out", family)
     return folder, rank(config, console=QUIET)
 
 
@@ -100,7 +100,7 @@ def test_every_row_is_scored_and_keeps_its_number(finished):
 def test_running_it_again_measures_nothing(finished, tiny_model, family):
     folder, rows = finished
     before, table = files(folder), (folder / "out" / "ranking.parquet").read_bytes()
-    config = made.score_config(tiny_model, folder / "manifest.yaml", folder / "out", family)
+    config = made.rank_config(tiny_model, folder / "manifest.yaml", folder / "out", family)
     assert rank(config, console=QUIET) == rows
     assert files(folder) == before
     assert (folder / "out" / "ranking.parquet").read_bytes() == table
@@ -116,7 +116,7 @@ def test_one_more_data_set_is_the_only_one_measured(finished, tiny_model, family
     # So many entries that their estimates are made by the cluster.
     bad = [{"name": f"bad{i}"} for i in range(ESTIMATES_PER_TASK)]
     wider.write_text(yaml.safe_dump([*given, *bad, made.entry("more", made.LABELS["kinds"])]))
-    config = made.score_config(tiny_model, wider, folder / "out", family)
+    config = made.rank_config(tiny_model, wider, folder / "out", family)
     found = by_name(rank(config, console=QUIET))
     assert found["more"]["status"] == "ranked"
     after = files(folder)
@@ -135,7 +135,7 @@ def test_labels_filled_in_are_found_by_the_next_run(finished, tiny_model, family
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(records) == 8
     assert all(record["label"] == "" for record in records)
-    config = made.score_config(tiny_model, folder / "manifest.yaml", folder / "out", family)
+    config = made.rank_config(tiny_model, folder / "manifest.yaml", folder / "out", family)
     filled = [{**record, "label": record["choices"][0]} for record in records]
     made.write_lines(path, [*filled[:-1], records[-1]])
     waiting = by_name(rank(config, console=QUIET))["unlabelled"]
@@ -158,7 +158,7 @@ def test_one_bad_row_among_ten_thousand_is_named_and_the_others_scored(
         tmp_path, [made.entry("many", made.LABELS["kinds"], labels="none")]
     )
     scoring = {"shard_rows": 512, "actors": [2, 2], "readers": 1}
-    config = made.score_config(tiny_model, manifest, tmp_path / "out", family, scoring=scoring)
+    config = made.rank_config(tiny_model, manifest, tmp_path / "out", family, scoring=scoring)
     lines = Console(record=True, file=open("/dev/null", "w"), width=400)  # noqa: SIM115
     (row,) = rank(config, engine=engines.Constant, console=lines)
     assert (row["rows"], row["unscored"]) == (10_000, 1)
@@ -175,7 +175,7 @@ def test_a_row_the_engine_cannot_take_costs_itself(tiny_model, family, tmp_path)
     manifest = made.write_manifest(
         tmp_path, [made.entry("words", made.LABELS["kinds"], labels="none")]
     )
-    config = made.score_config(tiny_model, manifest, tmp_path / "out", family)
+    config = made.rank_config(tiny_model, manifest, tmp_path / "out", family)
     (row,) = rank(config, engine=engines.Poisoned, console=QUIET)
     assert 0 < row["unscored"] < 30
     assert "a sum that seven divides" in row["warnings"][0]
@@ -189,7 +189,7 @@ def test_a_fault_of_the_machine_is_tried_again(tiny_model, family, tmp_path):
     manifest = made.write_manifest(
         tmp_path, [made.entry("words", made.LABELS["kinds"], labels="none")]
     )
-    config = made.score_config(tiny_model, manifest, tmp_path / "out", family)
+    config = made.rank_config(tiny_model, manifest, tmp_path / "out", family)
     (row,) = rank(config, engine=engines.OutOfMemory, console=QUIET)
     assert (row["status"], row["reason"]) == ("failed", "RuntimeError: out of memory")
     assert files(tmp_path) == {}
@@ -202,7 +202,7 @@ def test_what_can_never_be_placed_is_refused(tiny_model, family, tmp_path, monke
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     manifest = made.write_manifest(tmp_path, [{"name": "a", "task": "name_gender"}])
     scoring = {"gpus_per_actor": 99}
-    config = made.score_config(tiny_model, manifest, tmp_path / "out", family, scoring=scoring)
+    config = made.rank_config(tiny_model, manifest, tmp_path / "out", family, scoring=scoring)
     with pytest.raises(ClusterError, match=r"99 GPUs .* this cluster has \d+; lower scoring.gpus"):
         rank(config, console=QUIET)
 
@@ -211,7 +211,7 @@ def test_what_can_never_be_placed_is_refused(tiny_model, family, tmp_path, monke
 def test_an_engine_that_cannot_start_is_one_line(tiny_model, family, tmp_path):
     made.write_lines(tmp_path / "words.jsonl", made.word_rows(made.LABELS["kinds"], 1, 40))
     manifest = made.write_manifest(tmp_path, [made.entry("words", made.LABELS["kinds"])])
-    config = made.score_config(tiny_model, manifest, tmp_path / "out", family)
+    config = made.rank_config(tiny_model, manifest, tmp_path / "out", family)
     with pytest.raises(ClusterError, match="ModelError: cannot load the model of 'x'") as caught:
         rank(config, engine=engines.CannotStart, console=QUIET)
     assert len(str(caught.value).splitlines()) == 1
@@ -233,8 +233,8 @@ def test_what_is_wrong_with_the_run_is_one_line(tiny_model, family, tmp_path, mo
 
 
 def test_the_configuration_that_is_shipped_is_one():
-    from taskeff.score_config import load_score_config
+    from taskeff.config import RankConfig, load_config
 
-    config = load_score_config("configs/score.yaml", ["targets=[0.5]"])
+    config = load_config("configs/rank.yaml", ["targets=[0.5]"], RankConfig)
     assert config.targets == (0.5,)
     assert config.scoring.cpus_per_actor <= 0.5

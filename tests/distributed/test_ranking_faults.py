@@ -12,8 +12,8 @@ import pytest
 import yaml
 from ray.cluster_utils import Cluster
 
+from taskeff.config import RankConfig
 from taskeff.distributed.ranking import rank
-from taskeff.score_config import ScoreConfig
 from tests.distributed import candidates as made
 from tests.distributed import engines
 from tests.distributed.test_ranking import QUIET, scores
@@ -38,7 +38,7 @@ def inputs(tiny_model, tmp_path_factory):
 def configured(tiny_model, inputs, folder: Path, **scoring):
     manifest, family = inputs
     scoring = {"shard_rows": 16, "actors": [2, 2], "readers": 1, **scoring}
-    return made.score_config(tiny_model, manifest, folder / "out", family, scoring=scoring)
+    return made.rank_config(tiny_model, manifest, folder / "out", family, scoring=scoring)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_an_actor_killed_mid_stream_is_replaced(tiny_model, inputs, undisturbed,
     assert_equal(tmp_path, undisturbed)
 
 
-def start(config: ScoreConfig, engine: str, folder: Path, **environment: str) -> subprocess.Popen:
+def start(config: RankConfig, engine: str, folder: Path, **environment: str) -> subprocess.Popen:
     """A ranking in a process of its own."""
     path = folder / "score.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))

@@ -4,10 +4,10 @@ import pytest
 from rich.console import Console
 
 from taskeff.config import parse_config
-from taskeff.curves.plan import make_plan
 from taskeff.distributed.scoring import measure_signals
 from taskeff.distributed.session import ray_session
 from taskeff.errors import ClusterError
+from taskeff.run.plan import make_plan
 from tests.helpers import run_values
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]

@@ -12,7 +12,7 @@ from taskeff.coslow.candidates import Candidate
 from taskeff.coslow.shards import Shard, read_parts
 from taskeff.distributed import vllm
 from taskeff.errors import ConfigError
-from taskeff.store import Store
+from taskeff.storage import Store
 
 
 def shard(number=0, good=5):
@@ -93,9 +93,9 @@ def test_an_engine_that_failed_on_a_row_leaves_its_reason():
 
 
 def test_without_vllm_the_engine_is_refused(monkeypatch):
-    from tests.distributed.candidates import score_config
+    from tests.distributed.candidates import rank_config
 
-    config = score_config("m", "m.yaml", "out", "f", scoring={"engine": "vllm"})
+    config = rank_config("m", "m.yaml", "out", "f", scoring={"engine": "vllm"})
     monkeypatch.setattr(vllm.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"taskeff\[vllm\]"):
         vllm.check(config)

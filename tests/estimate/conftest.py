@@ -4,8 +4,8 @@ from hypothesis import settings
 
 from taskeff.curves.curve import data_efficiency
 from taskeff.estimate.baselines import Case
+from taskeff.estimate.numeric import beta_cdf, expit
 from taskeff.estimate.rise import fit_rise
-from taskeff.estimate.special import beta_cdf, expit
 
 # A deadline is a timing assertion: on a busy machine it fails by itself.
 settings.register_profile("estimate", deadline=None, max_examples=50)

@@ -13,7 +13,7 @@ from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
 from taskeff.estimate.regression import dfbetas, fit_line, jackknife_plus, leave_one_out
 from taskeff.estimate.shapes import Power
-from taskeff.store import Store
+from taskeff.storage import Store
 from tests.estimate.reference import REFERENCE, needs_reference
 
 

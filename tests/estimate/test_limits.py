@@ -9,9 +9,9 @@ import pytest
 
 from taskeff.estimate.baselines import Fold
 from taskeff.estimate.evaluate import read_cases
+from taskeff.estimate.numeric import beta_cdf
 from taskeff.estimate.posterior import Pilot, update
 from taskeff.estimate.replay import VALUES, Replayed
-from taskeff.estimate.special import beta_cdf
 from tests.estimate.conftest import BUDGETS, CAP
 from tests.estimate.reference import REFERENCE, needs_reference
 

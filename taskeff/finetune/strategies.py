@@ -1,0 +1,393 @@
+"""How a row's workers share one model: a single device, DDP, FSDP2 or DeepSpeed ZeRO.
+
+A strategy wraps the model once for all cells of a row. `weights` are the tensors of this worker's
+own share; copies of them in host memory are how base and best weights are kept and put back, so
+nothing is gathered and nothing is written. Works under Ray Train, torchrun and in one process.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from transformers import get_cosine_schedule_with_warmup
+
+from taskeff.config import TrainingConfig
+from taskeff.errors import ClusterError, ConfigError, TaskeffError
+from taskeff.finetune.workers import ensure_group
+
+log = logging.getLogger(__name__)
+
+REPLICA_LIMIT = 8 * 2**30  # bytes; auto shards what takes more per worker than this
+_FAILED = 1 << 20
+
+Name = Literal["single", "ddp", "fsdp", "deepspeed"]
+
+
+def choose(config: TrainingConfig, model: nn.Module, workers: int) -> Name:
+    """The strategy that `config.strategy` means for `model`, logged.
+
+    auto: single on one worker; on several ddp while a whole replica (weights, and for those that
+    train a gradient and AdamW's two moments) takes at most `REPLICA_LIMIT` bytes, else fsdp.
+    """
+    if config.strategy != "auto":
+        return config.strategy
+    size = sum(
+        p.numel() * p.element_size() * (4 if p.requires_grad else 1) for p in model.parameters()
+    )
+    name: Name = "single" if workers == 1 else "ddp" if size <= REPLICA_LIMIT else "fsdp"
+    log.info(
+        "training.strategy auto -> %s: %d worker(s), a replica takes %.2f GiB (limit %.0f)",
+        name,
+        workers,
+        size / 2**30,
+        REPLICA_LIMIT / 2**30,
+    )
+    return name
+
+
+def make_strategy(config: TrainingConfig, model: nn.Module, workers: PartialState) -> Strategy:
+    """`model` wrapped by the strategy that `config` asks for."""
+    name = choose(config, model, workers.num_processes)
+    if name == "single" and workers.num_processes > 1:
+        raise ConfigError("training.strategy single uses one worker; use auto, ddp or fsdp")
+    kinds = {"single": Strategy, "ddp": Replicated, "fsdp": Sharded, "deepspeed": ZeRO}
+    return kinds[name](config, model, workers)
+
+
+class Strategy:
+    """One device; what the other strategies have in common.
+
+    module: the model as evaluation calls it. Every worker of a `sharded` one must call it equally
+    often: see `in_step`.
+    """
+
+    name: Name = "single"
+    sharded = False
+
+    def __init__(self, config: TrainingConfig, model: nn.Module, workers: PartialState):
+        self.config = config
+        self.workers = workers
+        self.device = _device(workers)
+        self.module = model
+        self._wrap()
+
+    def start(self, steps: int, *, done: int = 0) -> None:
+        """A fresh optimiser, and a schedule of `steps` steps of which `done` are done already."""
+        self.optimizer = self._adamw(self.trainable().values())
+        _allocate(self.optimizer, self.trainable().values())
+        self._schedule(steps, done)
+
+    def forward_model(self) -> nn.Module:
+        """What a training step calls."""
+        return self.module
+
+    def one_pass(self, *, last: bool) -> AbstractContextManager[Any]:
+        """Around a forward and backward pass; `last` of an optimiser step."""
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of this worker's loss; workers' gradients are averaged."""
+        loss.backward()
+
+    def step(self) -> None:
+        """Clip, update, advance the schedule."""
+        nn.utils.clip_grad_norm_(self.trainable().values(), self.config.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scheduler.step()
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Parameters that train, by name."""
+        return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+
+    def weights(self) -> list[Tensor]:
+        """This worker's share of every trainable weight, writable in place."""
+        return [_local(p.detach()) for p in self.trainable().values()]
+
+    def snapshot(self) -> list[Tensor]:
+        """A copy of `weights` in host memory."""
+        return [weight.to("cpu", copy=True) for weight in self.weights()]
+
+    @torch.no_grad()
+    def load(self, values: Sequence[Tensor]) -> None:
+        """Put a snapshot back."""
+        for weight, value in zip(self.weights(), values, strict=True):
+            weight.copy_(value)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """To be called after `weights` were written to."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What a cell is resumed from beside its progress: weights and moments, not copied."""
+        found: dict[str, Tensor] = {}
+        for name, parameter in self.trainable().items():
+            found[f"weight/{name}"] = parameter.detach()
+            for key, value in self.optimizer.state[parameter].items():
+                found[f"{key}/{name}"] = value
+        return found
+
+    def whole_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Every weight that is worth keeping, gathered, in host memory; a collective call."""
+        for name, parameter in self.module.named_parameters():
+            if parameter.requires_grad or self.config.method == "full":
+                yield name, _whole(parameter.detach()).cpu()
+
+    def computing(self) -> AbstractContextManager[Any]:
+        """The precision of forward passes."""
+        if self.config.mixed_precision == "no":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    @contextmanager
+    def in_step(self) -> Iterator[None]:
+        """Inside, workers may call `module` as often as each likes.
+
+        A forward pass of a sharded model is a collective: before each one workers agree that one
+        comes, and those that have finished take part with a token of their own until all have.
+
+        Raises:
+            ClusterError: another worker failed; the worker itself raises its own error.
+        """
+        if not self.sharded or self.workers.num_processes == 1:
+            yield
+            return
+        joining = False
+
+        def announce(*_: Any) -> None:
+            if not joining:
+                self._total(1)
+
+        hook = self.module.register_forward_pre_hook(announce)
+        try:
+            yield
+            joining = True
+            while self._total(0):
+                self._pass_idly()
+        except ClusterError:
+            raise
+        except TaskeffError:
+            self._total(_FAILED, check=False)
+            raise
+        finally:
+            hook.remove()
+
+    def close(self) -> None:
+        """Let go of what outlives the model."""
+
+    @torch.no_grad()
+    def _pass_idly(self) -> None:
+        token = torch.zeros((1, 1), dtype=torch.long, device=self.device)
+        with self.computing():
+            self.module(input_ids=token, use_cache=False)
+
+    def _total(self, count: int, *, check: bool = True) -> int:
+        counts = torch.tensor(count, device=self.device)
+        dist.all_reduce(counts)
+        total = int(counts)
+        if check and total >= _FAILED:
+            raise ClusterError("another worker of this row failed; its own log says why")
+        return total
+
+    def _wrap(self) -> None:
+        self.module.to(self.device)
+
+    def _adamw(self, parameters: Any) -> torch.optim.AdamW:
+        return torch.optim.AdamW(
+            parameters, lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+
+    def _schedule(self, steps: int, done: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] = self.config.learning_rate
+        warmup = math.ceil(self.config.warmup_ratio * steps)
+        self.scheduler = get_cosine_schedule_with_warmup(
+            self.optimizer, warmup, steps, last_epoch=done - 1
+        )
+
+
+class Replicated(Strategy):
+    """The whole model on every worker, gradients averaged (DistributedDataParallel)."""
+
+    name = "ddp"
+
+    def _wrap(self) -> None:
+        super()._wrap()
+        ensure_group(self.workers)
+        self._ddp = nn.parallel.DistributedDataParallel(self.module, broadcast_buffers=False)
+
+    def forward_model(self) -> nn.Module:
+        return self._ddp
+
+    def one_pass(self, *, last: bool) -> AbstractContextManager[Any]:
+        return nullcontext() if last else self._ddp.no_sync()
+
+
+class Sharded(Strategy):
+    """Weights, gradients and moments sharded by transformer block (FSDP2)."""
+
+    name = "fsdp"
+    sharded = True
+
+    def _wrap(self) -> None:
+        ensure_group(self.workers)
+        mesh = init_device_mesh(self.device.type, (self.workers.num_processes,))
+        policy = MixedPrecisionPolicy()
+        if self.config.mixed_precision == "bf16":
+            policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        for block in _blocks(self.module):
+            fully_shard(block, mesh=mesh, mp_policy=policy)
+        # The root too gives its weights back after a pass: between passes all are shards.
+        fully_shard(self.module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+        # The first pass makes the buffers that weights are gathered into. Were it one of
+        # evaluation, in inference mode, they could never be trained with.
+        self._pass_idly()
+
+
+class ZeRO(Strategy):
+    """DeepSpeed ZeRO by the stage of `deepspeed_config`; bfloat16 weights have float32 masters.
+
+    One engine serves the whole row: engines made one after the other keep each other's memory.
+    """
+
+    name = "deepspeed"
+
+    def _wrap(self) -> None:
+        settings = dict(self.config.deepspeed_config or {})
+        stage = settings.get("zero_optimization", {}).get("stage", 0)
+        if stage not in (1, 2, 3):
+            raise ConfigError(
+                f"training.deepspeed_config: zero_optimization.stage is {stage}; "
+                "set 1, 2 or 3, or use strategy ddp"
+            )
+        try:
+            import deepspeed
+        except ImportError:
+            raise ConfigError(
+                "training.strategy deepspeed needs DeepSpeed: pip install 'taskeff[deepspeed]'"
+            ) from None
+        deepspeed.utils.logging.logger.setLevel(logging.WARNING)
+        half = next(self.module.parameters()).dtype == torch.bfloat16
+        settings |= {
+            "train_micro_batch_size_per_gpu": 1,
+            "gradient_accumulation_steps": 1,
+            "gradient_clipping": self.config.max_grad_norm,
+            "bf16": {"enabled": half or self.config.mixed_precision == "bf16"},
+            "zero_allow_untested_optimizer": True,
+            "zero_force_ds_cpu_optimizer": False,
+        }
+        ensure_group(self.workers)
+        self.sharded = stage == 3
+        if self.sharded:
+            # Shards one parameter at a time: the whole model is never on the device.
+            deepspeed.zero.Init(module=self.module, config_dict_or_path=settings)
+        self.optimizer = self._adamw(self.trainable().values())
+        engine, *_ = deepspeed.initialize(
+            model=self.module, optimizer=self.optimizer, config=settings
+        )
+        self._engine: Any = engine
+
+    def start(self, steps: int, *, done: int = 0) -> None:
+        self._engine.optimizer.refresh_fp32_params()
+        _allocate(self.optimizer, self._masters())
+        self._schedule(steps, done)
+
+    def forward_model(self) -> nn.Module:
+        return self._engine
+
+    @contextmanager
+    def one_pass(self, *, last: bool) -> Iterator[None]:
+        self._engine.set_gradient_accumulation_boundary(last)
+        yield
+
+    def backward(self, loss: Tensor) -> None:
+        self._engine.backward(loss)
+
+    def step(self) -> None:
+        self._engine.step()
+        self.scheduler.step()
+
+    def weights(self) -> list[Tensor]:
+        return [getattr(p, "ds_tensor", p).detach() for p in self.trainable().values()]
+
+    def refresh(self) -> None:
+        # Stage 3 keeps small weights gathered beside their shards.
+        gathered = getattr(self._engine.optimizer, "persistent_parameters", [])
+        if gathered:
+            gathered[0].partition(gathered)
+            gathered[0].all_gather(gathered)
+
+    def state(self) -> dict[str, Tensor]:
+        rank = self.workers.process_index
+        found = {f"rank{rank}/weight/{i}": weight for i, weight in enumerate(self.weights())}
+        for i, master in enumerate(self._masters()):
+            found[f"rank{rank}/master/{i}"] = master.detach()
+            for key, value in self.optimizer.state[master].items():
+                found[f"rank{rank}/{key}/{i}"] = value
+        return found
+
+    def whole_weights(self) -> Iterator[tuple[str, Tensor]]:
+        import deepspeed
+
+        for name, parameter in self.module.named_parameters():
+            if parameter.requires_grad or self.config.method == "full":
+                with deepspeed.zero.GatheredParameters([parameter], enabled=self.sharded):
+                    yield name, parameter.detach().to("cpu", copy=True)
+
+    def computing(self) -> AbstractContextManager[Any]:
+        return nullcontext()  # the engine has cast the weights
+
+    def close(self) -> None:
+        self._engine.destroy()
+
+    def _masters(self) -> list[Tensor]:
+        """The float32 partitions that AdamW updates; stage 3 lists them with its own object."""
+        listed = [p for group in self.optimizer.param_groups for p in group["params"]]
+        return listed or list(self._engine.optimizer.fp32_partitioned_groups_flat)
+
+
+def deal(lengths: Sequence[int], workers: int) -> list[list[int]]:
+    """Row numbers for each worker, so that all have about the same length to work on."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    return [sorted(order[rank::workers]) for rank in range(workers)]
+
+
+def _allocate(optimizer: torch.optim.AdamW, parameters: Any) -> None:
+    """AdamW's state as before its first step, whatever it was: zeros, there to be filled in."""
+    for parameter in parameters:
+        state = optimizer.state[parameter]
+        if not state:
+            state["step"] = torch.zeros(())
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        for value in state.values():
+            value.zero_()
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    """The model's transformer blocks, by the class names that transformers lists for it."""
+    names = {n for m in model.modules() for n in getattr(m, "_no_split_modules", None) or ()}
+    return [module for module in model.modules() if type(module).__name__ in names]
+
+
+def _device(workers: PartialState) -> torch.device:
+    return workers.device or torch.device("cpu")
+
+
+def _local(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -1,0 +1,258 @@
+"""What a run will take: seconds per cell, GPU-hours, money, storage, room. Nothing is started.
+
+Durations come from the run's measured cells where there are any; else from 6 x parameters x tokens
+floating-point operations for training and 2 x parameters x tokens for reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from taskeff.config import ClusterConfig, RunConfig
+from taskeff.finetune.cells import Cell
+from taskeff.models import load_architecture
+from taskeff.models import parameter_count as count
+from taskeff.run.placement import Demand, demand, rows_at_once
+from taskeff.run.plan import Plan
+from taskeff.run.schedule import Schedule, make_schedule
+from taskeff.tasks.task import Task
+
+CHARACTERS_PER_TOKEN = 4.0
+SAMPLE = 50
+GPU_TFLOPS, THREAD_TFLOPS = 300.0, 0.05
+PREDICTION_BYTES = 48.0
+"""Of one test row in a cell's predictions beside its texts, before Parquet's compression."""
+RESULT_BYTES = 4096.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """Tokens that one cell puts through the model, an instruction prefix once per pack."""
+
+    trained: float
+    """Forward and backward."""
+    read: float
+    """Forward only, or generated."""
+
+    @property
+    def training(self) -> float:
+        """Floating-point operations of training, per parameter."""
+        return 6 * self.trained
+
+    @property
+    def reading(self) -> float:
+        """Floating-point operations of evaluation, per parameter."""
+        return 2 * self.read
+
+
+@dataclass(frozen=True)
+class Durations:
+    """Seconds that every pending cell is expected to take, and where they come from."""
+
+    seconds: Mapping[Cell, float]
+    source: str
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is left of a run. `hours` are GPU-hours, or worker-hours where there is no GPU."""
+
+    cells: int
+    done: int
+    durations: Durations
+    schedule: Schedule
+    lanes: int
+    hours: float
+    money: float | None
+    storage_bytes: float
+    need: Demand
+
+    @property
+    def pending(self) -> int:
+        """Cells still to be measured."""
+        return len(self.durations.seconds)
+
+
+def forecast(plan: Plan) -> Forecast:
+    """What the rest of the run will take.
+
+    Raises:
+        ClusterError: the cluster's node types can never hold one row.
+        ModelError: the model's configuration cannot be read.
+    """
+    config = plan.config
+    parameters = parameter_count(config)
+    results = plan.results()
+    need = demand(config, parameters)
+    lanes = lanes_of(config.cluster, need)
+    durations = expected(plan, results, parameters)
+    schedule = make_schedule(durations.seconds, lanes, rows_per_job=config.cluster.rows_per_job)
+    cluster = config.cluster
+    hours = schedule.busy / 3600 * cluster.workers_per_row * (cluster.gpus_per_worker or 1)
+    price = cluster.price_per_gpu_hour if cluster.gpus_per_worker else None
+    return Forecast(
+        cells=len(plan.cells),
+        done=len(results),
+        durations=durations,
+        schedule=schedule,
+        lanes=lanes,
+        hours=hours,
+        money=None if price is None else price * hours,
+        storage_bytes=sum(_stored(plan.tasks[cell.task], config) for cell in durations.seconds),
+        need=need,
+    )
+
+
+def lines(plan: Plan, found: Forecast) -> list[str]:
+    """The forecast in words, a row of pending cells a line."""
+    out = [f"{found.cells} cells: {found.done} done, {found.pending} to measure"]
+    for row in plan.pending():
+        seconds = sum(
+            found.durations.seconds[Cell(row.task, budget, row.seed)] for budget in row.budgets
+        )
+        budgets = ", ".join(map(str, row.budgets))
+        out.append(f"  {row.task:<28} seed {row.seed}  budgets {budgets}  about {_time(seconds)}")
+    if not found.pending:
+        return out
+    cluster = plan.config.cluster
+    jobs = len(found.schedule.jobs)
+    unit = "GPU-hours" if cluster.gpus_per_worker else "worker-hours"
+    out += [
+        f"time: about {_time(found.schedule.makespan)} ({jobs} jobs, {found.lanes} at a time), "
+        f"{found.hours:.3g} {unit}; from {found.durations.source}",
+        f"storage: about {found.storage_bytes / 1e6:.3g} MB",
+        f"placement: a row needs {found.need}" + _room(cluster, found),
+    ]
+    if found.money is not None:
+        out.insert(
+            2, f"money: about {found.money:.2f} at {cluster.price_per_gpu_hour:g} per GPU-hour"
+        )
+    return out
+
+
+def _room(cluster: ClusterConfig, found: Forecast) -> str:
+    if not cluster.node_types:
+        return "; cluster.node_types are not given, so not checked"
+    return f"; the node types hold {rows_at_once(cluster, found.need)} at once"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def lanes_of(cluster: ClusterConfig, need: Demand) -> int:
+    """Jobs that run side by side: as many as asked for, as far as the node types hold them.
+
+    Raises:
+        ClusterError: the node types can never hold one row.
+    """
+    if not cluster.node_types:
+        return cluster.max_concurrent_jobs
+    return min(cluster.max_concurrent_jobs, rows_at_once(cluster, need))
+
+
+def check_placement(config: RunConfig) -> int:
+    """Jobs that can run side by side; the model's size counts only where node types state memory.
+
+    Raises:
+        ClusterError: the node types can never hold one row.
+    """
+    stated = any(kind.gpu_memory_gb or kind.memory_gb for kind in config.cluster.node_types)
+    parameters = parameter_count(config) if stated else None
+    return lanes_of(config.cluster, demand(config, parameters))
+
+
+def parameter_count(config: RunConfig) -> float:
+    """Parameters of the run's model, from its config.json; no weight is read.
+
+    Raises:
+        ModelError: the configuration is missing, unreachable or of an unknown architecture.
+    """
+    return float(count(load_architecture(config.model)))
+
+
+def expected(
+    plan: Plan, results: Mapping[Cell, Mapping[str, Any]], parameters: float | None
+) -> Durations:
+    """Seconds of every cell without a result.
+
+    Args:
+        results: what is measured already; its pace holds for the rest.
+        parameters: of the model; None only where the proportions between cells matter.
+    """
+    works = {cell: work(plan.tasks[cell.task], cell.budget, plan.config) for cell in plan.cells}
+    training, reading = _paces(works, results, plan.config, parameters)
+    seconds = {
+        cell: work.training * training + work.reading * reading
+        for cell, work in works.items()
+        if cell not in results
+    }
+    if results:
+        source = f"the pace of {len(results)} measured cells"
+    else:
+        per_worker = _tflops(plan.config.cluster)
+        source = f"6ND at {per_worker:g} TFLOP/s per worker; nothing is measured yet"
+    return Durations(seconds, source)
+
+
+def work(task: Task, budget: int, config: RunConfig) -> Work:
+    """Tokens of the cell (`task`, `budget`); early stopping is taken not to happen."""
+    from taskeff.finetune.loop import schedule
+
+    prefix = len(task.spec.description) / CHARACTERS_PER_TOKEN
+    sample = task.test[:SAMPLE]
+    row = sum(len(e.text) + len(e.target or "") for e in sample) / len(sample)
+    row /= CHARACTERS_PER_TOKEN
+    tested = min(len(task.test), config.evaluation.test_cap)
+    read = _packed(tested, row, prefix, config.evaluation.max_tokens_per_pack)
+    read += tested * task.spec.max_new_tokens
+    if not budget:
+        return Work(0.0, read)
+    training = config.training
+    batch, steps = schedule(training, budget)
+    pack = training.max_tokens_per_pack
+    if training.early_stopping:
+        validated = len(task.validation_subset(budget))
+        read += steps // training.early_stopping.every_steps * _packed(validated, row, prefix, pack)
+    return Work(steps * _packed(batch, row, prefix, pack), read)
+
+
+def _packed(rows: int, row: float, prefix: float, pack: float) -> float:
+    """Tokens of `rows` rows in packs that carry their prefix once."""
+    packs = max(1.0, rows * row / max(pack - prefix, row, 1.0))
+    return rows * row + min(packs, rows) * prefix
+
+
+def _paces(
+    works: Mapping[Cell, Work],
+    results: Mapping[Cell, Mapping[str, Any]],
+    config: RunConfig,
+    parameters: float | None,
+) -> tuple[float, float]:
+    """(seconds of training, of evaluation) per operation and parameter."""
+    guess = (parameters or 1.0) / (_tflops(config.cluster) * 1e12 * config.cluster.workers_per_row)
+    trained = sum(works[c].training for c, r in results.items() if r["training"])
+    read = sum(works[cell].reading for cell in results)
+    training = sum((r["training"] or {}).get("seconds", 0.0) for r in results.values())
+    reading = sum(r["evaluation_seconds"] for r in results.values())
+    pace = reading / read if read and reading else guess
+    return (training / trained if trained and training else pace), pace
+
+
+def _tflops(cluster: ClusterConfig) -> float:
+    if cluster.tflops_per_worker:
+        return cluster.tflops_per_worker
+    if cluster.gpus_per_worker:
+        return GPU_TFLOPS * cluster.gpus_per_worker
+    return THREAD_TFLOPS * cluster.threads_per_worker
+
+
+def _stored(task: Task, config: RunConfig) -> float:
+    sample = task.test[:SAMPLE]
+    texts = 3 * sum(len(e.target or "") for e in sample) / len(sample)
+    rows = min(len(task.test), config.evaluation.test_cap)
+    return RESULT_BYTES + rows * (PREDICTION_BYTES + texts)

@@ -1,0 +1,221 @@
+"""What a run has to measure: its tasks loaded and checked, its cells, which of them are done.
+
+Everything that can be wrong with a run's files is found here, before any worker is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from taskeff.config import RunConfig
+from taskeff.errors import ConfigError, TaskeffError, together
+from taskeff.finetune.cells import Cell, Row, cell_hash, read_result
+from taskeff.models import check_weights, family_identity, load_architecture, load_tokenizer
+from taskeff.run.checks import Problems, prompt_problems, short_note, size_problems
+from taskeff.storage import Store
+from taskeff.tasks.prompts import Prompter
+from taskeff.tasks.task import Task, load_task, read_specs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+MIN_CALIBRATION_TASKS = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run's tasks and cells; `identity` names model, revision and chat template."""
+
+    config: RunConfig
+    store: Store
+    tasks: Mapping[str, Task]
+    identity: Mapping[str, Any]
+
+    @property
+    def calibration(self) -> list[str]:
+        """Names of the tasks that the calibration is fitted on."""
+        return list(self.tasks)[: len(self.config.tasks.calibration)]
+
+    @property
+    def held_out(self) -> list[str]:
+        """Names of the tasks kept out of the fit."""
+        return list(self.tasks)[len(self.config.tasks.calibration) :]
+
+    @cached_property
+    def cells(self) -> dict[Cell, str]:
+        """Every cell and its hash; the zero-shot cell is measured once, under the first seed."""
+        seeds = self.config.training.seeds
+        cells = [
+            Cell(name, budget, seed)
+            for name in self.tasks
+            for seed in seeds
+            for budget in sorted({0, *self.budgets(name)})
+            if budget or seed == seeds[0]
+        ]
+        return {c: self.hash_of(c) for c in cells}
+
+    def budgets(self, task: str) -> tuple[int, ...]:
+        """The budgets that the task is measured at: the run's, as far as its rows go."""
+        return self.tasks[task].budgets(self.config.training.budgets)
+
+    @property
+    def ceiling(self) -> float | dict[str, float | None] | None:
+        """The score that counts as 1, as `curve.ceiling` asks: see `taskeff.estimate.fit`."""
+        if self.config.curve.ceiling == "human":
+            return {name: task.spec.ceiling for name, task in self.tasks.items()}
+        return 1.0 if self.config.curve.ceiling == "one" else None
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know of the tasks that stop before the run's largest budget, a line each."""
+        return [note for task in self.tasks.values() if (note := short_note(task, self.config))]
+
+    def hash_of(self, cell: Cell) -> str:
+        """The hash of the cell's settings."""
+        return cell_hash(cell, self.config, self.tasks[cell.task].data_hash, self.identity)
+
+    def results(self) -> dict[Cell, dict[str, Any]]:
+        """The results published so far."""
+        found = {c: read_result(self.store, c, hash_) for c, hash_ in self.cells.items()}
+        return {cell: result for cell, result in found.items() if result is not None}
+
+    def pending(self) -> list[Row]:
+        """Rows with cells still to be measured, by task and seed."""
+        done = self.results().keys()
+        budgets: dict[tuple[str, int], list[int]] = {}
+        for cell in self.cells:
+            if cell not in done:
+                budgets.setdefault((cell.task, cell.seed), []).append(cell.budget)
+        return [Row(task, seed, tuple(found)) for (task, seed), found in sorted(budgets.items())]
+
+
+def make_plan(
+    config: RunConfig,
+    *,
+    only_tasks: Sequence[str] | None = None,
+    only_budgets: Sequence[int] | None = None,
+) -> Plan:
+    """Load and check everything the run names.
+
+    Args:
+        only_tasks, only_budgets: narrow the run to these cells.
+
+    Raises:
+        TaskeffError: everything that is wrong, each thing with its name and the fix.
+    """
+    return examine(config, only_tasks=only_tasks, only_budgets=only_budgets).plan()
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a run names, as far as it could be loaded, and everything that is wrong with it.
+
+    Attributes:
+        tasks: those that could be loaded, by name.
+        prompters: of these tasks, by name; none where the tokenizer could not be loaded.
+        architecture: the model's `config.json`, None where it could not be read.
+    """
+
+    config: RunConfig
+    store: Store
+    tasks: Mapping[str, Task]
+    prompters: Mapping[str, Prompter]
+    architecture: PreTrainedConfig | None
+    problems: tuple[TaskeffError, ...]
+
+    def plan(self) -> Plan:
+        """The plan of a run that nothing is wrong with.
+
+        Raises:
+            TaskeffError: everything that is wrong.
+        """
+        if self.problems:
+            raise together(self.problems)
+        tokenizer = next(iter(self.prompters.values())).tokenizer
+        identity = family_identity(self.config.model, tokenizer)
+        return Plan(self.config, self.store, self.tasks, identity)
+
+
+def examine(
+    config: RunConfig,
+    *,
+    only_tasks: Sequence[str] | None = None,
+    only_budgets: Sequence[int] | None = None,
+    without_model: bool = False,
+    without_rows: Collection[str] = (),
+) -> Examined:
+    """Load and check everything the run names, going on after each thing that is wrong.
+
+    Args:
+        only_tasks, only_budgets: narrow the run to these cells.
+        without_model: do not try to load what belongs to the model.
+        without_rows: tasks whose rows not to load.
+
+    Raises:
+        TaskeffError: there is nothing to check.
+    """
+    config = _located(_narrowed(config, only_tasks, only_budgets))
+    store = Store(config.storage).child(config.name)
+    found = Problems()
+    with found.kept():
+        store.check_writable()
+    tokenizer = architecture = None
+    if not without_model:
+        with found.kept():
+            architecture = load_architecture(config.model)
+    if architecture is not None:
+        with found.kept():
+            check_weights(config.model)
+        with found.kept():
+            tokenizer = load_tokenizer(config.model)
+    specs, wrong = read_specs([*config.tasks.calibration, *config.tasks.held_out])
+    found.add(wrong)
+    tasks: dict[str, Task] = {}
+    for spec in specs:
+        if spec.task not in without_rows:
+            with found.kept():
+                tasks[spec.task] = load_task(spec, config.tasks.seed)
+    prompters: dict[str, Prompter] = {}
+    for name, task in tasks.items():
+        found.add(size_problems(task, config))
+        if tokenizer is not None:
+            prompters[name] = Prompter(tokenizer, task.spec.description)
+            found.add(prompt_problems(task, prompters[name], architecture, config))
+    return Examined(config, store, tasks, prompters, architecture, tuple(found.distinct))
+
+
+def _located(config: RunConfig) -> RunConfig:
+    """Workers run in other folders: a model's folder is named by its full path."""
+    if not os.path.isdir(config.model.path):
+        return config
+    model = config.model.model_copy(update={"path": os.path.abspath(config.model.path)})
+    return config.model_copy(update={"model": model})
+
+
+def _narrowed(
+    config: RunConfig, tasks: Sequence[str] | None, budgets: Sequence[int] | None
+) -> RunConfig:
+    if tasks:
+        known = [*config.tasks.calibration, *config.tasks.held_out]
+        for name in tasks:
+            if name not in known:
+                raise ConfigError(f"task {name!r} is not in this run; it has: {', '.join(known)}")
+        section = config.tasks.model_copy(
+            update={
+                "calibration": tuple(n for n in config.tasks.calibration if n in tasks),
+                "held_out": tuple(n for n in config.tasks.held_out if n in tasks),
+            }
+        )
+        config = config.model_copy(update={"tasks": section})
+    if budgets:
+        # The curve's cap stays that of the whole run.
+        curve = config.curve.model_copy(update={"cap": config.cap})
+        training = config.training.model_copy(update={"budgets": tuple(sorted(set(budgets)))})
+        config = config.model_copy(update={"training": training, "curve": curve})
+    if not (config.tasks.calibration or config.tasks.held_out):
+        raise ConfigError("tasks.calibration: no tasks; name at least two")
+    return config

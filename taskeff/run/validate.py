@@ -1,0 +1,154 @@
+"""Everything about a run that can fail, looked at before a GPU is asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from taskeff.config import RunConfig
+from taskeff.errors import TaskeffError
+from taskeff.models import parameter_count, window
+from taskeff.run.checks import (
+    Problems,
+    row_of,
+    rows_used,
+    short_note,
+    strategy_problems,
+    vocabulary_problems,
+)
+from taskeff.run.online import hub_problems
+from taskeff.run.plan import Examined, examine
+from taskeff.tasks.metrics import normalise
+from taskeff.tasks.prompts import Prompter
+from taskeff.tasks.task import Task, read_specs
+
+LONGEST = 16  # rows with the most bytes, among which the longest prompt is looked for
+
+
+@dataclass(frozen=True)
+class TaskSummary:
+    """One task as the run will see it.
+
+    Attributes:
+        label: name and file.
+        rows: rows of the training, validation and test split.
+        budgets: labels it will be measured at, zero-shot aside.
+        longest: tokens of its longest prompt with answer, among the rows with the most bytes.
+        example: (prompt, answer) of one training row as the model reads it; the answer bears the
+            loss. None without a tokenizer, or where the template fails.
+    """
+
+    label: str
+    rows: tuple[int, int, int]
+    budgets: tuple[int, ...]
+    longest: int | None
+    example: tuple[str, str] | None
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a run would do, what to know of it, and everything that is wrong with it.
+
+    Attributes:
+        cells: fine-tunes, and a zero-shot score per task.
+        parameters: the model's, from its config.json; None where that could not be read.
+        window: positions the model was made for; None if unknown or unlimited.
+    """
+
+    tasks: tuple[TaskSummary, ...]
+    cells: int
+    parameters: int | None
+    window: int | None
+    notes: tuple[str, ...]
+    problems: tuple[TaskeffError, ...]
+
+
+def validate(config: RunConfig, *, online: bool = False) -> Validation:
+    """Check files, columns, templates, lengths, labels, budgets, model and storage.
+
+    Args:
+        online: ask the hub about every id, revision and column first; what it refuses is then
+            not downloaded.
+
+    Raises:
+        TaskeffError: the run names no task at all.
+    """
+    found = Problems()
+    refused: dict[str, TaskeffError] = {}
+    if online:
+        specs, _ = read_specs([*config.tasks.calibration, *config.tasks.held_out])
+        with found.kept():
+            refused = hub_problems(config.model, specs)
+        found.add(refused.values())
+    examined = examine(config, without_model="" in refused, without_rows=refused.keys())
+    found.add(examined.problems)
+    found.add(strategy_problems(config))
+    parameters = None
+    if examined.architecture is not None:
+        with found.kept():
+            parameters = parameter_count(examined.architecture)
+        if examined.prompters:
+            prompter = next(iter(examined.prompters.values()))
+            found.add(vocabulary_problems(prompter, examined.architecture))
+    return Validation(
+        tasks=tuple(_summary(task, examined) for task in examined.tasks.values()),
+        cells=_cells(examined),
+        parameters=parameters,
+        window=examined.architecture and window(examined.architecture),
+        notes=tuple(note for task in examined.tasks.values() for note in _notes(task, examined)),
+        problems=tuple(found.distinct),
+    )
+
+
+def _cells(examined: Examined) -> int:
+    # Counted here: a plan's own cells carry hashes, for which a folder's weights are read.
+    training = examined.config.training
+    trained = sum(
+        len(set(task.budgets(training.budgets)) - {0}) * len(training.seeds)
+        for task in examined.tasks.values()
+    )
+    return trained + len(examined.tasks)
+
+
+def _summary(task: Task, examined: Examined) -> TaskSummary:
+    prompter = examined.prompters.get(task.name)
+    example = longest = None
+    if prompter is not None:
+        try:
+            example = prompter.marked(prompter.encode_example(task.train[0], end_of_turn=True))
+            longest = _longest(task, prompter, examined.config)
+        except TaskeffError:
+            example = longest = None  # among the problems already
+    return TaskSummary(
+        label=task.spec.label,
+        rows=(len(task.train), len(task.validation), len(task.test)),
+        budgets=task.budgets(examined.config.training.budgets),
+        longest=longest,
+        example=example,
+    )
+
+
+def _longest(task: Task, prompter: Prompter, config: RunConfig) -> int:
+    rows = sorted(rows_used(task, config), key=lambda e: -len(e.text.encode()))[:LONGEST]
+    encoded = [prompter.encode_example(row, end_of_turn=True) for row in rows]
+    return max(len(row.prompt_ids) + len(row.answer_ids) for row in encoded)
+
+
+def _notes(task: Task, examined: Examined) -> Iterator[str]:
+    label, config = task.spec.label, examined.config
+    if note := short_note(task, config):
+        yield note
+    trained = Counter(example.target for example in task.train)
+    if len(trained) == 1:
+        yield f"{label}: every training row's answer is {next(iter(trained))!r}"
+    tested = task.test_subset(config.evaluation.test_cap)
+    unseen = sorted({example.target or "" for example in tested} - {t or "" for t in trained})
+    if unseen and task.spec.doc_to_choice:
+        yield f"{label}: answers of the test that no training row has: {', '.join(unseen[:5])}"
+    changed = next((e for e in tested if not normalise(e.target or "")), None)
+    if changed is not None and task.spec.metric in ("exact_match", "accuracy", "f1"):
+        yield (
+            f"{label}: {row_of(task.spec, changed)}: the answer {changed.target!r} is empty once "
+            "normalised, so it can never be given"
+        )

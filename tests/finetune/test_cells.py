@@ -1,0 +1,75 @@
+"""What a cell's hash hears of, and what it does not."""
+
+import pytest
+
+from taskeff.config import LoRAConfig, RunConfig, TrainingConfig
+from taskeff.finetune.cells import Cell, cell_hash
+
+IDENTITY = {"model": "m", "revision": None, "chat_template": "t"}
+
+
+class LaterLoRA(LoRAConfig):
+    """A section that gained a field."""
+
+    dropout: float = 0.0
+
+
+class LaterTraining(TrainingConfig):
+    """The training section after a release that added two fields."""
+
+    smoothing: float = 0.0
+    lora: LaterLoRA = LaterLoRA()
+
+
+def hashed(training: TrainingConfig, budget: int = 8) -> str:
+    """The hash of a cell trained so."""
+    config = RunConfig.model_validate(
+        {
+            "name": "n",
+            "storage": "s",
+            "model": {"path": "p", "name": "m"},
+            "tasks": {"calibration": ["a", "b"]},
+        }
+    ).model_copy(update={"training": training})
+    return cell_hash(Cell("a", budget, 0), config, "data", IDENTITY)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "799aa396000c"),
+        ({"method": "lora", "lora": {"rank": 4}}, "fc77f73e37f7"),
+        ({"epochs": 3, "early_stopping": {"patience": 2}}, "6689a7dfe1d1"),
+    ],
+)
+def test_hashes_of_finished_cells_stay(settings, expected):
+    """Digests of the first release: another one here means every finished cell is lost."""
+    assert hashed(TrainingConfig(**settings)) == expected
+    assert hashed(LaterTraining(**settings)) == expected
+
+
+def test_a_field_added_later_counts_once_it_is_used():
+    plain = hashed(TrainingConfig())
+    other = hashed(LaterTraining(smoothing=0.1))
+    nested = hashed(LaterTraining(lora=LaterLoRA(dropout=0.1)))
+    assert len({plain, other, nested}) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learning_rate": 1e-4},
+        {"lora": {"rank": 4}},
+        {"early_stopping": {}},
+        {"early_stopping": {"patience": 2}},
+        {"epochs": 2},
+        {"batch_size": 8},
+    ],
+)
+def test_every_setting_counts(change):
+    assert hashed(TrainingConfig(**change)) != hashed(TrainingConfig())
+
+
+def test_the_grid_and_a_zero_shot_cell_do_not():
+    assert hashed(TrainingConfig(budgets=(8,), seeds=(1,))) == hashed(TrainingConfig())
+    assert hashed(TrainingConfig(epochs=2), 0) == hashed(TrainingConfig(), 0)

@@ -1,0 +1,63 @@
+"""One cell's training: from base weights every time, the same whatever the packing."""
+
+import pytest
+import torch
+
+from taskeff.config import EarlyStopping, TrainingConfig
+from taskeff.finetune.loop import FineTuner, schedule
+from taskeff.models import load_model, load_tokenizer, model_config
+from taskeff.tasks.prompts import Prompter
+from taskeff.tasks.task import load_spec, load_task
+
+SETTINGS = {"budgets": (8,), "learning_rate": 2e-3, "max_steps": 10, "batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def rows(tiny_model):
+    task = load_task(load_spec("sentiment_words"), 0)
+    prompter = Prompter(load_tokenizer(model_config(str(tiny_model))), task.spec.description)
+    return [prompter.encode_example(e, end_of_turn=True) for e in task.subset(48, 0)]
+
+
+def tuner(tiny_model, **changes):
+    torch.set_num_threads(1)
+    config = TrainingConfig(**{**SETTINGS, **changes})
+    return FineTuner(load_model(model_config(str(tiny_model)), "cpu"), config, seed=0)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_every_cell_starts_from_base_weights(tiny_model, rows, method):
+    trainer = tuner(tiny_model, method=method)
+    before = trainer.loss(rows)
+    first = trainer.train(rows[:16], seed=3)
+    after = trainer.loss(rows[:16])
+    again = trainer.train(rows[:16], seed=3)
+    assert first.losses == again.losses
+    assert after < before
+    trainer.restore()
+    assert trainer.loss(rows) == before
+
+
+def test_losses_do_not_depend_on_how_a_step_is_split(tiny_model, rows):
+    whole = tuner(tiny_model).train(rows[:16], seed=0).losses
+    split = tuner(tiny_model, max_tokens_per_pack=64).train(rows[:16], seed=0).losses
+    assert whole == pytest.approx(split, rel=1e-3)
+
+
+def test_early_stopping_keeps_the_best_weights(tiny_model, rows):
+    stopping = EarlyStopping(every_steps=2, patience=2)
+    # A learning rate that ruins the model: the best weights are early ones.
+    trainer = tuner(tiny_model, learning_rate=0.5, max_steps=40, early_stopping=stopping)
+    done = trainer.train(rows[:8], rows[8:24], seed=0)
+    best = min(done.validation_losses.values())
+    assert done.steps < 40
+    assert done.validation_losses[done.best_step] == best
+    assert trainer.loss(rows[8:24]) == pytest.approx(best, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"), [(8, (4, 6)), (32, (8, 12)), (128, (16, 24)), (1000, (16, 40)), (3, (3, 3))]
+)
+def test_batches_grow_with_the_budget(n, expected):
+    config = TrainingConfig(budgets=(8,), epochs=3, max_steps=40, batch_size=16, scale_batch=True)
+    assert schedule(config, n) == expected

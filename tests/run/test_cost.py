@@ -1,0 +1,174 @@
+"""Forecasts and refusals before anything starts: no Ray."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from taskeff.config import ClusterConfig, NodeType, parse_config
+from taskeff.errors import ClusterError
+from taskeff.finetune.cells import Cell, cell_folder
+from taskeff.run.cost import (
+    check_placement,
+    expected,
+    forecast,
+    lines,
+    parameter_count,
+    work,
+)
+from taskeff.run.placement import Demand, demand, rows_at_once
+from taskeff.run.plan import make_plan
+from tests.helpers import run_cli, run_values, write_config
+
+A100 = NodeType(name="a100", cpus=96, gpus=8, gpu_memory_gb=80, max_nodes=2)
+L4 = NodeType(name="l4", cpus=12, gpus=1, gpu_memory_gb=24, max_nodes=4)
+
+
+def cluster(**changes) -> ClusterConfig:
+    return ClusterConfig(gpus_per_worker=1, workers_per_row=2, **changes)
+
+
+def test_rows_that_fit_are_counted():
+    need = Demand(workers=2, cpus=8, gpus=1, gpu_memory_gb=70)
+    assert rows_at_once(cluster(node_types=(A100,)), need) == 8
+    assert rows_at_once(cluster(node_types=(A100, L4)), need) == 8
+    assert rows_at_once(cluster(node_types=(A100, L4)), Demand(2, 12, 1, 20)) == 10
+
+
+def test_what_never_fits_is_refused_with_both_sides_named():
+    with pytest.raises(
+        ClusterError,
+        match=r"a row needs 2 x \(1 GPU of 80 GB, 8 CPU\); the largest node type offers "
+        r"1 GPU of 24 GB, 12 CPU on at most 4 nodes \(l4\)",
+    ):
+        rows_at_once(cluster(node_types=(L4,)), Demand(2, 8, 1, 80))
+    with pytest.raises(ClusterError, match="hold 4 such workers"):
+        rows_at_once(cluster(node_types=(L4,)), Demand(5, 8, 1, 20))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    workers=st.integers(1, 9), cpus=st.integers(1, 99), gpus=st.integers(1, 9), n=st.integers(1, 5)
+)
+def test_a_count_of_rows_is_really_placeable(workers, cpus, gpus, n):
+    kind = A100.model_copy(update={"max_nodes": n})
+    need = Demand(workers, cpus, gpus)
+    per_node = 0
+    while (per_node + 1) * cpus <= kind.cpus and (per_node + 1) * gpus <= kind.gpus:
+        per_node += 1
+    if per_node * n < workers:
+        with pytest.raises(ClusterError):
+            rows_at_once(cluster(node_types=(kind,)), need)
+    else:
+        assert rows_at_once(cluster(node_types=(kind,)), need) == per_node * n // workers
+
+
+def test_memory_counts_what_training_holds_at_least(tiny_model, tmp_path):
+    values = run_values(tiny_model, tmp_path)
+    values["model"]["dtype"] = "bfloat16"
+    values["cluster"] = {"gpus_per_worker": 1, "workers_per_row": 2}
+    sharded = demand(parse_config(values, "test"), 8e9)
+    assert sharded.gpu_memory_gb == 32  # weights, gradients, two moments: 4 x 16 GB over two
+    values["training"]["strategy"] = "ddp"
+    assert demand(parse_config(values, "test"), 8e9).gpu_memory_gb == 64
+    values["training"]["method"] = "lora"
+    assert demand(parse_config(values, "test"), 8e9).gpu_memory_gb == 16
+
+
+def test_parameters_are_counted_without_weights(tiny_model, tmp_path):
+    from taskeff.models import load_model
+
+    config = parse_config(run_values(tiny_model, tmp_path), "test")
+    counted = parameter_count(config)
+    assert counted == load_model(config.model).num_parameters()
+
+
+@pytest.fixture
+def plan(tiny_model, tmp_path):
+    return make_plan(parse_config(run_values(tiny_model, tmp_path), "test"))
+
+
+def test_work_grows_with_the_budget_and_counts_a_shared_prefix_once(plan):
+    task = next(iter(plan.tasks.values()))
+    none, small, large = (work(task, budget, plan.config) for budget in (0, 8, 32))
+    assert none.trained == 0 < none.read
+    assert 0 < small.trained < large.trained
+    padded = sum(len(task.spec.description) + len(e.text) for e in task.test[:8]) / 4
+    assert small.trained < 10 * padded
+
+
+def test_measured_cells_set_the_pace(plan):
+    before = forecast(plan)
+    assert before.durations.source.startswith("6ND at 0.05 TFLOP/s")
+    assert before.done == 0
+    assert before.pending == 9
+    parameters = parameter_count(plan.config)
+    planned = expected(plan, {}, parameters).seconds
+    first = next(cell for cell in plan.cells if cell.budget)
+    result = {
+        "evaluation_seconds": 2.0,
+        "training": {"seconds": 20.0},
+        **vars(first),
+    }
+    cell_folder(plan.store, first, plan.cells[first]).write_json(result, "result.json")
+    after = forecast(plan)
+    assert (after.done, after.pending) == (1, 8)
+    assert after.durations.source == "the pace of 1 measured cells"
+    other = Cell(first.task, max(plan.config.training.budgets), first.seed)
+    works = {c: work(plan.tasks[c.task], c.budget, plan.config) for c in (first, other)}
+    training = 20.0 * works[other].training / works[first].training
+    reading = 2.0 * works[other].reading / works[first].reading
+    assert after.durations.seconds[other] == pytest.approx(training + reading)
+    assert planned[other] != pytest.approx(training + reading)
+
+
+def test_money_is_hours_times_price(tiny_model, tmp_path):
+    values = run_values(tiny_model, tmp_path)
+    values["cluster"] = {
+        "gpus_per_worker": 2,
+        "price_per_gpu_hour": 3.5,
+        "node_types": [A100.model_dump()],
+    }
+    plan = make_plan(parse_config(values, "test"))
+    found = forecast(plan)
+    assert found.money == pytest.approx(3.5 * found.hours)
+    assert found.hours == pytest.approx(found.schedule.busy / 3600 * 2)
+    said = "\n".join(lines(plan, found))
+    assert "GPU-hours" in said
+    assert "the node types hold 8 at once" in said
+    assert f"money: about {found.money:.2f} at 3.5 per GPU-hour" in said
+
+
+def test_plan_refuses_what_can_never_be_placed(tiny_model, tmp_path, monkeypatch, capsys):
+    values = run_values(tiny_model, tmp_path)
+    values["cluster"] = {
+        "gpus_per_worker": 1,
+        "workers_per_row": 2,
+        "node_types": [{"name": "small", "cpus": 4, "gpus": 1, "max_nodes": 1}],
+    }
+    config = write_config(tmp_path, values)
+    for verb in ("plan", "calibrate"):
+        code, _, said = run_cli(monkeypatch, capsys, verb, "-c", config)
+        assert code == 2
+        assert "a row needs 2 x (1 GPU" in said
+        assert "the largest node type offers 1 GPU, 4 CPU on at most 1 node (small)" in said
+    assert not (tmp_path / "tiny/config.yaml").exists()
+
+
+def test_this_machine_is_asked_before_a_local_cluster_starts(tiny_model, tmp_path, monkeypatch):
+    from taskeff.distributed.driver import calibrate
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    values = run_values(tiny_model, tmp_path)
+    values["cluster"] = {"workers_per_row": 4096}
+    with pytest.raises(ClusterError, match="a row asks for 4096 CPUs"):
+        calibrate(parse_config(values, "test"))
+
+
+def test_lanes_are_no_more_than_the_nodes_hold(tiny_model, tmp_path):
+    values = run_values(tiny_model, tmp_path)
+    values["cluster"] = {
+        "max_concurrent_jobs": 50,
+        "gpus_per_worker": 4,
+        "node_types": [A100.model_dump()],
+    }
+    assert check_placement(parse_config(values, "test")) == 4
