@@ -64,13 +64,16 @@ class PoolStream:
         DataError: while iterating; the source as a whole cannot be read.
     """
 
-    def __init__(self, spec: TaskSpec, seed: int, cap: int | None = None):
+    def __init__(self, spec, seed, cap=None, draw_seed=None, least=0):
         self.spec, self.seed, self.cap = spec, seed, cap
         self.duplicates = 0
 
     def __iter__(self) -> Iterator[PoolRow]:
         rows = self._rendered()
         return rows if self.cap is None else self._drawn(rows, self.cap)
+
+    def pick(self, indices):
+        return find_rows(self.spec, self.seed, indices)
 
     def _rendered(self) -> Iterator[PoolRow]:
         seen: set[int] = set()

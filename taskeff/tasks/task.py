@@ -50,7 +50,7 @@ class TaskSpec(BaseModel):
     test_split: str | None = None
     description: str = ""
     doc_to_text: str
-    doc_to_target: str
+    doc_to_target: str | None = None
     doc_to_choice: tuple[str, ...] | None = None
     doc_to_keep: str | None = None
     """A template that renders `True` for the labelled rows to keep; the others are left out. It

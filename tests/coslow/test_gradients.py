@@ -330,7 +330,7 @@ def test_flash_attention_is_refused_where_it_cannot_run(llama):
 def test_the_engine_needs_no_ray():
     code = (
         "import sys; sys.modules['ray'] = None;"
-        "import taskeff.coslow.workflow, taskeff.coslow.gradients"
+        "import taskeff.run.labelling, taskeff.coslow.gradients"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -94,7 +94,9 @@ def test_the_training_gradient_is_that_of_the_padded_batch(name, method, prefix)
     for passes in split.values():
         assert max(map(distance, training_gradient(model, passes), exact)) <= 1e-6
     off = {
-        name: distance(*(torch.cat([g.flatten().double() for g in side]) for side in (found, exact)))
+        name: distance(
+            *(torch.cat([g.flatten().double() for g in side]) for side in (found, exact))
+        )
         for name, found in rounded.items()
     }
     assert off["padded"] <= 3e-5

@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from taskeff.config import CosLowConfig
-from taskeff.coslow import workflow
-from taskeff.coslow.workflow import score, select
+from taskeff.coslow import pipeline
+from taskeff.coslow.pipeline import read_confidences
 from taskeff.errors import ConfigError, DataError, ModelError
 from taskeff.models import load_model, model_config
+from taskeff.run import labelling
+from taskeff.run.labelling import score, select
+from taskeff.storage import Store
 from taskeff.tasks.task import load_spec, load_task
 from tests.helpers import run_cli
 
@@ -80,7 +83,7 @@ def test_round_trip(cli, quick, tiny_model, tmp_path, answers, form):
     code, out, err = cli("score", *options, "--labels", labels, "--json")
     assert code == 0, err
     found = json.loads(out)
-    low, high = found["interval"]
+    low, high = found["cos_low_low"], found["cos_low_high"]
     assert -1 <= low <= found["cos_low"] <= high <= 1
     assert found["n_examples"] == 10
     assert found["fingerprint"]["lora_targets"] == sorted(
@@ -136,21 +139,18 @@ def test_what_select_records(tiny_model, tmp_path):
         model_config(str(tiny_model)),
         "name_gender",
         tmp_path,
-        settings(quantile=0.5),
-        strategy="random",
-        repeats=2,
-        progress=lambda done, total: seen.append((done, total)),
+        settings(quantile=0.5, strategy="random"),
+        progress=seen.append,
     )
     record = json.loads((tmp_path / "selection.json").read_text())
-    assert record["pool"] == record["candidates"] == 40
+    assert record["pool"]["rows"] == record["candidates"] == record["n_scored"] == 40
     assert record["quantile"] == 1
-    assert len(record["pool_hash"]) == 16
     assert record["fingerprint"]["strategy"] == "random"
-    assert record["fingerprint"]["confidence_repeats"] == 2
-    assert seen[-1] == (40, 40)
-    table = pq.read_table(tmp_path / "confidence.parquet").to_pydict()
-    assert len(table["id"]) == 40
-    assert {len(values) for values in table["repeats"]} == {2}
+    assert record["fingerprint"]["max_new_tokens"] == 4
+    assert seen == [40]
+    indices, values = read_confidences(Store(str(tmp_path)))
+    assert len(set(indices)) == 40
+    assert all(value is not None for value in values)
 
 
 def test_labels_are_not_overwritten(tiny_model, tmp_path):
@@ -162,16 +162,16 @@ def test_labels_are_not_overwritten(tiny_model, tmp_path):
 
 def test_an_example_without_a_gradient_is_named(tiny_model, tmp_path, monkeypatch, answers):
     model = model_config(str(tiny_model))
-    records = select(model, "name_gender", tmp_path, settings(n_examples=9))
+    records = select(model, "name_gender", tmp_path, settings(n_examples=9))["rows"]
     fill(tmp_path / "to_annotate.jsonl", "jsonl", answers, 9)
-    measure = workflow.gradient_gram
+    measure = pipeline.gradient_gram
 
     def without_the_first(*arguments, **named):
         gram = measure(*arguments, **named)
         gram.matrix[0], gram.matrix[:, 0] = 0, 0
         return gram
 
-    monkeypatch.setattr(workflow, "gradient_gram", without_the_first)
+    monkeypatch.setattr(pipeline, "gradient_gram", without_the_first)
     found = score(model, tmp_path)
     assert found["excluded"] == [records[0]["id"]]
     assert found["n_examples"] == 8
@@ -182,15 +182,15 @@ def test_long_rows_are_cut_for_gradients_as_for_confidence(
 ):
     loaded = load_model(model_config(str(tiny_model)), "cpu")
     loaded.config.max_position_embeddings = 48
-    monkeypatch.setattr(workflow, "load_model", lambda config: loaded)
+    monkeypatch.setattr(labelling, "load_model", lambda config: loaded)
+    monkeypatch.setattr("taskeff.models.load_model", lambda config, device: loaded)
     model = model_config(str(tiny_model))
-    with pytest.raises(DataError, match=r"pool row 0: .* skip or truncate"):
-        select(model, "name_gender", tmp_path, settings())
-    with pytest.raises(DataError, match="0 rows with a confidence"):
-        select(model, "name_gender", tmp_path, settings(), on_long="skip")
-    select(model, "name_gender", tmp_path, settings(), on_long="truncate")
-    fill(tmp_path / "to_annotate.jsonl", "jsonl", answers, 8)
-    assert score(model, tmp_path)["n_examples"] == 8
+    with pytest.raises(DataError, match=r"0 rows with a confidence.* tokens exceed the 44"):
+        select(model, "name_gender", tmp_path / "skip", settings())
+    cut = tmp_path / "cut"
+    select(model, "name_gender", cut, settings(on_long="truncate"))
+    fill(cut / "to_annotate.jsonl", "jsonl", answers, 8)
+    assert score(model, cut)["n_examples"] == 8
 
 
 def test_another_model_than_select_used_is_refused(tiny_model, tmp_path, answers):
@@ -211,16 +211,18 @@ def test_targets_can_be_named_and_are_recorded(tiny_model, tmp_path, answers):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--task", "name_gender", "--strategy", "best"), "--strategy 'best': use low, lowest or"),
+        (("--task", "name_gender", "--strategy", "best"), "--strategy 'best': use low or random"),
         (("--task", "name_gender", "--metric", "p"), "--metric 'p': use mean_top_prob or ppl"),
-        (("--task", "name_gender", "--on-long", "cut"), "--on-long 'cut': use error, skip or"),
+        (("--task", "name_gender", "--on-long", "cut"), "--on-long 'cut': use skip or truncate"),
         (
             ("--task", "name_gender", "--format", "xml"),
             "--format 'xml': use jsonl, label-studio or",
         ),
         (("--task", "name_gender", "--n", "3"), "n_examples: Input should be greater"),
-        (("--task", "name_gender", "--pool-cap", "20"), "the pool has 20 rows, fewer than the 32"),
-        (("--task", "name_gender", "--repeats", "0"), "repeats is 0"),
+        (
+            ("--task", "name_gender", "--pool-cap", "20"),
+            "20 rows that can be used, fewer than the 32",
+        ),
         (("--task", "name_gender", "--targets", "w_q"), "no linear layer is called w_q"),
         ((), "give either a task (--task) or a file"),
         (("--task", "name_gender", "--pool", "x.json"), "give either a task (--task) or a file"),
@@ -231,11 +233,6 @@ def test_bad_options(cli, quick, tiny_model, tmp_path, options, message):
     assert code == 2
     assert message in err
     assert "Traceback" not in err
-
-
-def test_a_library_call_is_checked_too(tiny_model, tmp_path):
-    with pytest.raises(ConfigError, match="use error, skip or truncate"):
-        select(model_config(str(tiny_model)), "name_gender", tmp_path, settings(), on_long="cut")
 
 
 def test_half_precision_models_are_scored(tiny_model, tmp_path, answers):
