@@ -57,7 +57,7 @@ def rank(
 
         run(loaded, InProcess())
     else:
-        from taskeff.distributed.executor import OnRay
+        from taskeff.distributed.coslow import OnRay
 
         run(loaded, OnRay())
 

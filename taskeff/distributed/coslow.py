@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import os
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -22,21 +22,12 @@ from ray.data.exceptions import UserCodeException  # pyright: ignore[reportPriva
 from ray.exceptions import GetTimeoutError, RayError
 
 from taskeff.config import CosLowConfig, ModelConfig, ScoringConfig
-from taskeff.coslow.engines import BuiltinEngine, EngineFactory
-from taskeff.coslow.pipeline import (
-    DataSet,
-    Outcome,
-    Scored,
-    Worker,
-    conclude,
-    encode,
-    projection_of,
-    scored_pool,
-    shards_to_score,
-    state_of,
-)
+from taskeff.coslow.data_set import DataSet, scored_pool, shards_to_score
+from taskeff.coslow.engines import BuiltinEngine, EngineFactory, engine_of
+from taskeff.coslow.pipeline import Outcome, Scored, Worker, state_of
+from taskeff.coslow.result import conclude, encode, projection_of
 from taskeff.distributed.monitor import describe_cluster
-from taskeff.distributed.session import quiet_data
+from taskeff.distributed.session import quiet_data, ray_session
 from taskeff.distributed.tiles import tiled_gram
 from taskeff.errors import ClusterError, TaskeffError
 from taskeff.memory import return_memory
@@ -266,8 +257,36 @@ def _reason(error: Exception) -> str:
     return ": ".join([type(error).__name__, *(line.strip() for line in lines[:1])])
 
 
-def mapped(function: Any, parts: Sequence[Sequence[Any]], **shared: Any) -> list[Any]:
-    """`function(part, **shared)` for every part over the cluster's CPUs, in order."""
-    task: Any = ray.remote(function)  # type: ignore[call-overload]
-    references: Mapping[str, Any] = {name: ray.put(value) for name, value in shared.items()}
-    return ray.get([task.remote(part, **references) for part in parts])
+class OnRay(AbstractContextManager["OnRay"]):
+    """Takes a ranking's data sets as far as they go; Ray is started when first needed."""
+
+    def __init__(self, engine: EngineFactory | None = None):
+        self._engine, self._stack, self._connected = engine, ExitStack(), False
+
+    def __exit__(self, *ended: Any) -> None:
+        self._stack.__exit__(*ended)
+
+    def data_sets(
+        self,
+        data_sets: Sequence[DataSet],
+        model: ModelConfig,
+        settings: CosLowConfig,
+        scoring: ScoringConfig,
+    ) -> Iterator[Scored | Outcome]:
+        """See `measure`."""
+        self._connect()
+        yield from measure(data_sets, model, settings, scoring, self._engine or engine_of(scoring))
+
+    def mapped(
+        self, function: Callable[..., Any], parts: Sequence[Sequence[Any]], **shared: Any
+    ) -> list[Any]:
+        """`function(part, **shared)` for every part over the cluster's CPUs, in order."""
+        self._connect()
+        task: Any = ray.remote(function)  # type: ignore[call-overload]
+        references = {name: ray.put(value) for name, value in shared.items()}
+        return ray.get([task.remote(part, **references) for part in parts])
+
+    def _connect(self) -> None:
+        if not self._connected:
+            self._stack.enter_context(ray_session())
+            self._connected = True

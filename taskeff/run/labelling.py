@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from taskeff.config import SHARD_ROWS, CosLowConfig, ModelConfig, ScoringConfig
+from taskeff.coslow.data_set import DataSet
+from taskeff.coslow.draw import Waiting, labelled
 from taskeff.coslow.engines import BuiltinEngine
 from taskeff.coslow.fingerprint import fingerprint, signal_hash
 from taskeff.coslow.handoff import Form, hand_off
-from taskeff.coslow.pipeline import DataSet, Scored, Waiting, Worker, labelled, measure
+from taskeff.coslow.pipeline import Scored, Worker
 from taskeff.coslow.pool import Pool, RenderedPool, SpecPool
+from taskeff.coslow.result import measure
 from taskeff.errors import ConfigError, DataError, ModelError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints

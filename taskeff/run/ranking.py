@@ -15,18 +15,12 @@ from rich.console import Console
 from rich.text import Text
 
 from taskeff.config import CosLowConfig, ModelConfig, RankConfig, ScoringConfig
+from taskeff.coslow.data_set import DataSet, published, scored_pool
 from taskeff.coslow.engines import engine_of
 from taskeff.coslow.fingerprint import fingerprint, settings_of, signal_hash
-from taskeff.coslow.pipeline import (
-    RESULT,
-    DataSet,
-    Outcome,
-    Scored,
-    published,
-    scored_pool,
-    state_of,
-)
+from taskeff.coslow.pipeline import Outcome, Scored, state_of
 from taskeff.coslow.pool import SpecPool
+from taskeff.coslow.result import RESULT
 from taskeff.errors import TaskeffError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints

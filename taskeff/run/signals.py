@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from taskeff.coslow.data_set import DataSet
 from taskeff.coslow.fingerprint import fingerprint, signal_hash
-from taskeff.coslow.pipeline import RESULT, DataSet
 from taskeff.coslow.pool import TaskPool
+from taskeff.coslow.result import RESULT
 from taskeff.run.plan import Plan
 from taskeff.storage import Store
 

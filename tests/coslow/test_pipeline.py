@@ -6,14 +6,8 @@ import pytest
 
 from taskeff.config import CosLowConfig
 from taskeff.coslow.confidence import Confidence
-from taskeff.coslow.pipeline import (
-    DataSet,
-    Scored,
-    Worker,
-    scored_pool,
-    shards_to_score,
-    state_of,
-)
+from taskeff.coslow.data_set import DataSet, scored_pool, shards_to_score
+from taskeff.coslow.pipeline import Scored, Worker, state_of
 from taskeff.coslow.pool import SpecPool
 from taskeff.coslow.shards import read_parts, score_shard
 from taskeff.errors import DataError

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from taskeff.config import CosLowConfig
-from taskeff.coslow import pipeline
-from taskeff.coslow.pipeline import read_confidences
+from taskeff.coslow import result
+from taskeff.coslow.data_set import read_confidences
 from taskeff.errors import ConfigError, DataError, ModelError
 from taskeff.models import load_model, model_config
 from taskeff.run import labelling
@@ -164,14 +164,14 @@ def test_an_example_without_a_gradient_is_named(tiny_model, tmp_path, monkeypatc
     model = model_config(str(tiny_model))
     records = select(model, "name_gender", tmp_path, settings(n_examples=9))["rows"]
     fill(tmp_path / "to_annotate.jsonl", "jsonl", answers, 9)
-    measure = pipeline.gradient_gram
+    measure = result.gradient_gram
 
     def without_the_first(*arguments, **named):
         gram = measure(*arguments, **named)
         gram.matrix[0], gram.matrix[:, 0] = 0, 0
         return gram
 
-    monkeypatch.setattr(pipeline, "gradient_gram", without_the_first)
+    monkeypatch.setattr(result, "gradient_gram", without_the_first)
     found = score(model, tmp_path)
     assert found["excluded"] == [records[0]["id"]]
     assert found["n_examples"] == 8
