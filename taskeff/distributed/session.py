@@ -47,6 +47,9 @@ def ray_session(cluster: ClusterConfig | None = None) -> Iterator[None]:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Tune would save its own state first, which nothing reads: what is measured is published.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    # Ray Data's actors are made with arguments that its operators keep for them; that they would
+    # miss them after a restart is said of each in Ray's own words. Errors come as exceptions too.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     return_memory()  # what planning the run took
     address = os.environ.get("RAY_ADDRESS")
     if address:
