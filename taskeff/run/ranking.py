@@ -113,7 +113,9 @@ def _prepared(config: RankConfig, console: Console) -> _Run:
     engine_of(config.scoring)
     manifest = load_manifest(config.manifest, strict=config.strict)
     calibration = Calibration.load(config.family)
-    settings = config.coslow or settings_of(calibration.fingerprint)
+    settings = settings_of(calibration.fingerprint)
+    if config.coslow is not None:
+        settings = settings.model_copy(update=config.coslow.model_dump(exclude_unset=True))
     store = Store(config.out)
     store.check_writable()
     identity = family_identity(config.model, load_tokenizer(config.model))
