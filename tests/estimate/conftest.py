@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from benchmarks.estimates.predictors import Case
 from taskeff.curves.curve import data_efficiency
-from taskeff.estimate.baselines import Case
 from taskeff.estimate.numeric import beta_cdf, expit
 from taskeff.estimate.rise import fit_rise
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.estimates.predictors import Fold
 from taskeff.errors import EstimateError
 from taskeff.estimate.advice import Prices, advise, next_pilot
-from taskeff.estimate.baselines import Fold
 from taskeff.estimate.budget import Pilot, predict, target_share
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.posterior import interval, update

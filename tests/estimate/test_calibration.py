@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
+from benchmarks.estimates.predictors import Fold
 from taskeff.errors import EstimateError, StorageError
-from taskeff.estimate.baselines import Fold
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
 from taskeff.estimate.regression import dfbetas, fit_line, jackknife_plus, leave_one_out

@@ -9,8 +9,8 @@ import math
 import numpy as np
 import pytest
 
+from benchmarks.estimates.predictors import Case, Fold
 from taskeff.curves.curve import data_efficiency
-from taskeff.estimate.baselines import Case, Fold
 from taskeff.estimate.posterior import Pilot, interval, update
 from taskeff.estimate.rise import fit_rise
 
