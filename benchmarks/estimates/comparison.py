@@ -30,9 +30,9 @@ from benchmarks.estimates.predictors import (
 )
 from taskeff.curves.published import read_ceilings, read_curves, read_scores
 from taskeff.errors import DataError
+from taskeff.estimate.beta_curve import fit_rise
 from taskeff.estimate.calibration import LEVELS
 from taskeff.estimate.posterior import Pilot
-from taskeff.estimate.rise import fit_rise
 
 TARGETS = (0.8, 0.9, 0.95)
 PILOTS: tuple[tuple[int, ...], ...] = (

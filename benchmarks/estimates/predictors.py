@@ -15,11 +15,11 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from taskeff.curves.curve import Floats, TaskCurve
+from taskeff.estimate.beta_curve import Rise
 from taskeff.estimate.budget import CurveKind, predict
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
 from taskeff.estimate.posterior import Pilot
 from taskeff.estimate.regression import FitKind
-from taskeff.estimate.rise import Rise
 from taskeff.estimate.shapes import Beta, CurveShape, Power, fit_shape
 
 Ends = tuple[float, float | None]

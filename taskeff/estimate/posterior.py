@@ -6,6 +6,9 @@ departure at every budget but the cap. A new task's (a, s, v) are drawn from the
 weighed by its pilot scores.
 """
 
+# pyright: basic
+# numpy and scipy declare only a part of their types.
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,9 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from taskeff.curves.curve import Floats
 from taskeff.errors import EstimateError
-from taskeff.estimate.numeric import Floats, beta_cdf, clip, expit
+from taskeff.estimate.beta_curve import beta_cdf
 from taskeff.estimate.prior import CurvePrior
+from taskeff.estimate.regression import expit
 
 DRAWS = 8000
 N_TEST = 1000
@@ -63,7 +68,7 @@ class Posterior:
         right = np.maximum(hit.argmax(axis=1), 1)
         rows = np.arange(len(hit))
         low, high = self.share[rows, right - 1], self.share[rows, right]
-        part = clip((target - low) / np.maximum(high - low, 1e-12), 0.0, 1.0)
+        part = np.clip((target - low) / np.maximum(high - low, 1e-12), 0.0, 1.0)
         x = self.x[right - 1] + (self.x[right] - self.x[right - 1]) * part
         return np.where(hit.any(axis=1), x, np.inf)
 
@@ -144,7 +149,7 @@ def update(
     for pilot in pilots:
         # The question is where the measured curve crosses, so a measurement is what it is.
         level[:, budgets.index(pilot.budget)] = (pilot.score - base) / (1 - base)
-    level = np.maximum.accumulate(clip(level, 0.0, 1.0), axis=1)
+    level = np.maximum.accumulate(np.clip(level, 0.0, 1.0), axis=1)
     if headroom is None and prior.ceiling_logit is not None:
         headroom = float(expit(prior.ceiling_logit))
     top = np.maximum(level[:, -1], headroom or 1e-9)

@@ -11,7 +11,7 @@ import yaml
 from taskeff.curves.curve import TaskCurve as Curve
 from taskeff.errors import EstimateError, StorageError
 from taskeff.estimate.calibration import Calibration
-from taskeff.estimate.fit import task_curves
+from taskeff.estimate.run_tables import task_curves
 from taskeff.report.data import (
     Band,
     Correlation,

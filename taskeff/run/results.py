@@ -16,7 +16,13 @@ from taskeff.config import RunConfig
 from taskeff.coslow.measure import fingerprint
 from taskeff.errors import ConfigError
 from taskeff.estimate.calibration import Calibration
-from taskeff.estimate.fit import FitSettings, estimate_rows, fit_run, label_zero_shots, task_curves
+from taskeff.estimate.run_tables import (
+    FitSettings,
+    estimate_rows,
+    fit_run,
+    label_zero_shots,
+    task_curves,
+)
 from taskeff.finetune.cells import versions
 from taskeff.report.collect import write_report
 from taskeff.run.plan import MIN_CALIBRATION_TASKS, Plan

@@ -8,9 +8,9 @@ from benchmarks.estimates.advice_replay import replay
 from benchmarks.estimates.comparison import compare, read_cases
 from benchmarks.estimates.predictors import PREDICTORS, Case, Fold, Question
 from taskeff.errors import DataError, EstimateError
+from taskeff.estimate.beta_curve import fit_rise
 from taskeff.estimate.posterior import Pilot
 from taskeff.estimate.prior import fit_prior
-from taskeff.estimate.rise import fit_rise
 from taskeff.estimate.shapes import Beta
 from tests.estimate.reference import REFERENCE, needs_reference
 

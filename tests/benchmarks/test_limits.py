@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.estimates.advice_replay import VALUES, Replayed
 from benchmarks.estimates.comparison import read_cases
 from benchmarks.estimates.predictors import Fold
-from taskeff.estimate.numeric import beta_cdf
+from taskeff.estimate.beta_curve import beta_cdf
 from taskeff.estimate.posterior import Pilot, update
 from tests.estimate.conftest import BUDGETS, CAP
 from tests.estimate.reference import REFERENCE, needs_reference

@@ -189,7 +189,7 @@ def simulate(prior, cos_low, rng, k):
     zero_shot, ceiling = 0.3, 0.9
     headroom = (ceiling - zero_shot) / (1 - zero_shot)
     area, sudden, gain = (v[0] for v in prior.draw(cos_low, headroom, 1, rng))
-    from taskeff.estimate.numeric import beta_cdf
+    from taskeff.estimate.beta_curve import beta_cdf
 
     x = np.log2(BUDGETS) / np.log2(CAP)
     level = beta_cdf(x, area, sudden)

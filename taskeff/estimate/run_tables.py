@@ -10,10 +10,10 @@ import numpy as np
 
 from taskeff.curves.curve import TaskCurve, data_efficiency
 from taskeff.errors import EstimateError
+from taskeff.estimate.beta_curve import fit_rise
 from taskeff.estimate.budget import predict
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
 from taskeff.estimate.regression import FitKind
-from taskeff.estimate.rise import fit_rise
 from taskeff.estimate.shapes import fit_shape
 
 TARGETS = (0.8, 0.9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskeff.estimate.fit import (
+from taskeff.estimate.run_tables import (
     FitSettings,
     estimate_rows,
     fit_run,
