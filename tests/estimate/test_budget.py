@@ -125,6 +125,19 @@ def test_curves_for_plots(calibration, power):
         )
 
 
+@pytest.mark.parametrize("ceiling", [0.7, 0.9, 1.0])
+def test_one_curve_crosses_every_target_at_its_labels(calibration, ceiling):
+    budgets = np.geomspace(1, CAP, 400)
+    for target in (0.3, 0.5, 0.8, 0.9, 0.95):
+        found = predict(calibration, 0.2, target=target, zero_shot=0.3, ceiling=ceiling)
+        share = np.array(found.curve(budgets.tolist())["share"])
+        if found.labels_needed is None:
+            assert share.max() < target
+        else:
+            at = float(budgets[np.argmax(share >= target - 1e-9)])
+            assert at == pytest.approx(found.labels_needed, rel=0.03)
+
+
 @given(st.floats(0, 0.6), st.floats(0.05, 0.35), st.floats(0.01, 1))
 def test_target_conversion(zero_shot, room, share):
     ceiling = zero_shot + room
