@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from taskeff.config import CosLowConfig, ModelConfig, RankConfig, RunConfig, load_config
     from taskeff.coslow.workflow import score, select
-    from taskeff.distributed.driver import calibrate
+    from taskeff.distributed.executor import RayExecutor
     from taskeff.distributed.ranking import rank
     from taskeff.errors import TaskeffError
     from taskeff.estimate.budget import Estimate, predict
     from taskeff.estimate.calibration import Calibration
+    from taskeff.run.driver import calibrate
+    from taskeff.run.inline import InlineExecutor
 
 __all__ = [
     "Calibration",
     "CosLowConfig",
     "Estimate",
+    "InlineExecutor",
     "ModelConfig",
     "RankConfig",
+    "RayExecutor",
     "RunConfig",
     "TaskeffError",
     "calibrate",
@@ -36,11 +40,13 @@ __all__ = [
 _HOMES = {
     "taskeff.config": ("CosLowConfig", "ModelConfig", "RankConfig", "RunConfig", "load_config"),
     "taskeff.coslow.workflow": ("score", "select"),
-    "taskeff.distributed.driver": ("calibrate",),
+    "taskeff.distributed.executor": ("RayExecutor",),
     "taskeff.distributed.ranking": ("rank",),
     "taskeff.errors": ("TaskeffError",),
     "taskeff.estimate.budget": ("Estimate", "predict"),
     "taskeff.estimate.calibration": ("Calibration",),
+    "taskeff.run.driver": ("calibrate",),
+    "taskeff.run.inline": ("InlineExecutor",),
 }
 
 

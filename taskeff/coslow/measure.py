@@ -70,11 +70,6 @@ def fingerprint(
     }
 
 
-def signal_folder(store: Store, task: str, hash_: str) -> Store:
-    """Where a task's CoS-Low artefacts lie."""
-    return store.child("coslow", f"task={task}", hash_)
-
-
 def measure_signal(
     model: PreTrainedModel, task: Task, prompter: Prompter, config: RunConfig, folder: Store
 ) -> dict[str, Any]:

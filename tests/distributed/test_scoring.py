@@ -4,10 +4,10 @@ import pytest
 from rich.console import Console
 
 from taskeff.config import parse_config
-from taskeff.distributed.scoring import measure_signals
-from taskeff.distributed.session import ray_session
+from taskeff.distributed.executor import RayExecutor
 from taskeff.errors import ClusterError
 from taskeff.run.plan import make_plan
+from taskeff.run.progress import Progress
 from tests.helpers import run_values
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -18,5 +18,6 @@ def test_no_room_is_said_and_not_waited_for_without_end(tiny_model, tmp_path):
     values["cluster"] = {"cpus_per_worker": 1024, "placement_timeout": 0.05}
     plan = make_plan(parse_config(values, "test"))
     said = r"for 2 actors of 512 CPU; the cluster has 1 x \("
-    with ray_session(), pytest.raises(ClusterError, match=said):
-        measure_signals(plan, Console(quiet=True))
+    progress = Progress(Console(quiet=True), {}, total=3)
+    with RayExecutor(plan.config) as executor, pytest.raises(ClusterError, match=said):
+        executor.coslow(plan, dict.fromkeys(plan.tasks, 1.0), progress, lambda: None)
