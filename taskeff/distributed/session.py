@@ -40,7 +40,7 @@ def ray_session(cluster: ClusterConfig | None = None) -> Iterator[None]:
         cluster: what training will ask of a local cluster; None where nothing is trained.
 
     Raises:
-        ClusterError: a local cluster is to be started and this machine cannot hold one row.
+        ClusterError: a local cluster is to be started and this machine cannot hold one job.
     """
     if ray.is_initialized():
         yield
@@ -121,7 +121,7 @@ def _check_machine(cluster: ClusterConfig) -> None:
     asked = cluster.workers_per_row * cluster.cpus_per_worker
     if asked > cores:
         raise ClusterError(
-            f"a row asks for {asked:g} CPUs (cluster.workers_per_row x cpus_per_worker), this "
+            f"a job asks for {asked:g} CPUs (cluster.workers_per_row x cpus_per_worker), this "
             f"machine has {cores}; ask for less, or set RAY_ADDRESS to a cluster"
         )
     gpus = cluster.workers_per_row * cluster.gpus_per_worker
@@ -131,6 +131,6 @@ def _check_machine(cluster: ClusterConfig) -> None:
         found = torch.cuda.device_count()
         if gpus > found:
             raise ClusterError(
-                f"a row asks for {gpus:g} GPUs (cluster.workers_per_row x gpus_per_worker), this "
+                f"a job asks for {gpus:g} GPUs (cluster.workers_per_row x gpus_per_worker), this "
                 f"machine has {found}; ask for less, or set RAY_ADDRESS to a cluster"
             )

@@ -1,4 +1,4 @@
-"""What a worker group tells the driver, and the log each row leaves in the storage."""
+"""The log that the cells of each task and seed leave in the storage."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import io
 import logging
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from typing import Any
-
-from ray.tune.integration.ray_train import TuneReportCallback
+from collections.abc import Iterator
 
 from taskeff.errors import StorageError
 from taskeff.storage import Store
@@ -18,26 +15,8 @@ from taskeff.storage import Store
 FOLDER = "logs"
 
 
-class JobReports(TuneReportCallback):
-    """Carries workers' reports to the Tune trial, and their deaths too."""
-
-    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
-        self._training_actor_item_queue.put(
-            {"death": reason(next(iter(worker_exceptions.values())))}
-        )
-
-
-def reason(error: BaseException) -> str:
-    """The one line of an error, Ray's included, that says what happened."""
-    workers = getattr(error, "worker_failures", None)
-    if workers:
-        return reason(next(iter(workers.values())))
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
-
-
 @contextlib.contextmanager
-def row_log(store: Store, name: str) -> Iterator[None]:
+def published_log(store: Store, name: str) -> Iterator[None]:
     """Publish what the block logs, and the trace it may end with, as `logs/{name}/{time}.log`.
 
     Nothing is published when nothing was logged; a full storage does not hide the block's error.

@@ -1,4 +1,4 @@
-"""A small row of cells and what its measurement publishes."""
+"""The cells of a small task and what their measurement publishes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from taskeff.config import RunConfig, parse_config
-from taskeff.finetune.cells import Cell, Row, cell_folder, cell_hash, measure
+from taskeff.finetune.cells import Cell, TaskSeed, cell_folder, cell_hash
 from taskeff.finetune.checkpoints import Checkpoints
+from taskeff.finetune.measure import measure
 from taskeff.storage import Store
 from taskeff.tasks.task import Task, load_spec, load_task
 from tests.helpers import run_values
@@ -25,8 +26,10 @@ TRAINING = {
 }
 
 
-def row_config(model: Path, storage: Path, *, dtype: str = "float32", **training: Any) -> RunConfig:
-    """The configuration of the row."""
+def small_config(
+    model: Path, storage: Path, *, dtype: str = "float32", **training: Any
+) -> RunConfig:
+    """The configuration of their run."""
     values = run_values(model, storage, training={**TRAINING, **training})
     values["model"]["dtype"] = dtype
     return parse_config({**values, "evaluation": {"test_cap": 21}}, "test")
@@ -34,28 +37,28 @@ def row_config(model: Path, storage: Path, *, dtype: str = "float32", **training
 
 @lru_cache(maxsize=1)
 def the_task() -> Task:
-    """The row's task."""
+    """Their task."""
     return load_task(load_spec(TASK), 0)
 
 
-def hashes_of(config: RunConfig) -> dict[int, str]:
-    """budget -> the cell's hash, as a plan gives them."""
+def hashes_of(config: RunConfig) -> dict[Cell, str]:
+    """Cell -> its hash, as a plan gives them."""
     data = the_task().data_hash
-    budgets = (0, *config.training.budgets)
-    return {b: cell_hash(Cell(TASK, b, 0), config, data, {"model": "t"}) for b in budgets}
+    cells = [Cell(TASK, budget, 0) for budget in (0, *config.training.budgets)]
+    return {cell: cell_hash(cell, config, data, {"model": "t"}) for cell in cells}
 
 
-def measure_row(config: RunConfig) -> None:
-    """All cells of the row, on the CPU."""
+def measure_cells(config: RunConfig) -> None:
+    """All cells of the task, on the CPU."""
     hashes = hashes_of(config)
-    row = Row(TASK, 0, tuple(hashes))
-    measure(row, the_task(), config, Store(config.storage), hashes, device="cpu")
+    wanted = TaskSeed(TASK, 0, tuple(cell.budget for cell in hashes))
+    measure(wanted, the_task(), config, Store(config.storage), hashes, device="cpu")
 
 
 def folders(config: RunConfig) -> dict[int, Store]:
     """budget -> where the cell is published."""
     store = Store(config.storage)
-    return {b: cell_folder(store, Cell(TASK, b, 0), h) for b, h in hashes_of(config).items()}
+    return {cell.budget: cell_folder(store, cell, h) for cell, h in hashes_of(config).items()}
 
 
 def results(config: RunConfig) -> dict[int, dict[str, Any]]:
@@ -81,9 +84,9 @@ def measure_interrupted(config: RunConfig, saves: int = 2) -> None:
 
     Checkpoints.save = save_and_end  # type: ignore[method-assign]
     try:
-        measure_row(config)
+        measure_cells(config)
     except InterruptedCellError:
         pass
     finally:
         Checkpoints.save = save  # type: ignore[method-assign]
-    measure_row(config)
+    measure_cells(config)
