@@ -13,9 +13,10 @@ import io
 import json
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 import pyarrow as pa
@@ -141,6 +142,34 @@ class Store:
             return self._fs.cat_file(target)
         except OSError as error:
             raise StorageError(f"cannot read {redact(target)}: {error}") from error
+
+    def write_file(self, path: str, *parts: str) -> None:
+        """Publish a copy of the local file at `path`, whole or not at all."""
+        target = self.path(*parts)
+        try:
+            self._make_parent(target)
+            if not self.is_local:
+                self._fs.put_file(path, target)
+                return
+            partial = f"{target}.{uuid.uuid4().hex}.partial"
+            shutil.copyfile(path, partial)
+            os.replace(partial, target)
+        except Exception as error:
+            raise StorageError(f"cannot write {redact(target)}: {redact(str(error))}") from error
+
+    @contextlib.contextmanager
+    def open(self, *parts: str) -> Iterator[IO[bytes]]:
+        """The file at `parts`, to be read in pieces.
+
+        Raises:
+            StorageError: it is missing, or reading inside fails.
+        """
+        target = self.path(*parts)
+        try:
+            with self._fs.open(target, "rb") as file:
+                yield file
+        except Exception as error:
+            raise StorageError(f"cannot read {redact(target)}: {redact(str(error))}") from error
 
     def write_json(self, value: Any, *parts: str) -> None:
         """Publish `value` as canonical JSON."""

@@ -28,9 +28,11 @@ from taskeff.coslow.shards import read_parts
 from taskeff.coslow.statistic import coslow
 from taskeff.errors import DataError, StorageError, TaskeffError
 from taskeff.storage import Store, digest, redact
+from taskeff.tasks.examples import Example
 from taskeff.tasks.manifest import Entry
-from taskeff.tasks.rows import SourceRow, find_rows, row_id
-from taskeff.tasks.task import Example, TaskSpec, row_text
+from taskeff.tasks.readers import SourceRow
+from taskeff.tasks.rows import PoolStream, row_id, row_text
+from taskeff.tasks.spec import TaskSpec
 from taskeff.tasks.templates import render
 
 if TYPE_CHECKING:
@@ -167,7 +169,7 @@ def _selection(candidate: Candidate, settings: CosLowConfig) -> dict[str, Any]:
     numbers, values = read_parts(candidate.folder, pool["parts"])
     chosen = select(values, n=settings.n_examples, quantile=settings.quantile, seed=settings.seed)
     drawn = [numbers[i] for i in chosen.indices]
-    rows = find_rows(spec, candidate.seed, drawn)
+    rows = PoolStream(spec, candidate.seed).pick(drawn)
     examples = [_example(spec, rows.get(number), number) for number in drawn]
     records = to_annotate(examples, [values[i] for i in chosen.indices], spec.doc_to_choice)
     labels = [_label(spec, rows[number]) if candidate.entry.labelled else None for number in drawn]
@@ -205,7 +207,7 @@ def _label(spec: TaskSpec, row: SourceRow) -> str | None:
         DataError: a label outside the choices, or one that cannot be rendered, by file and line.
     """
     try:
-        label = render(spec.doc_to_target, row.values or {}, field="doc_to_target")
+        label = render(spec.doc_to_target or "", row.values or {}, field="doc_to_target")
     except DataError as error:
         raise DataError(f"{row.where}: {error}") from None
     if label and spec.doc_to_choice is not None and label not in spec.doc_to_choice:

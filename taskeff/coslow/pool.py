@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ from typing import Any
 from taskeff.config import CosLowConfig
 from taskeff.errors import ConfigError, DataError
 from taskeff.storage import safe_part
+from taskeff.tasks.examples import Example
 from taskeff.tasks.prompts import Prompter, RenderedPrompter
-from taskeff.tasks.task import Example, load_pool, load_spec
+from taskeff.tasks.readers import format_of, read_file
+from taskeff.tasks.rows import PoolStream
+from taskeff.tasks.spec import load_spec
 
 FIELD = "input_text"  # of the published files: the prompt, its chat template applied
 
@@ -70,7 +73,14 @@ def task_pool(task: str | Path, settings: CosLowConfig) -> Pool:
         DataError: naming the task, the row and the field.
     """
     spec = load_spec(task)
-    rows = load_pool(spec, settings.seed, settings.pool_cap)
+    stream = PoolStream(spec, settings.seed, settings.pool_cap, least=settings.n_examples)
+    rows: list[Example] = []
+    for row in stream:
+        if row.error:
+            raise DataError(f"{spec.label}: {row.where}: {row.error}")
+        rows.append(Example(row.id, row.text))
+    if not rows:
+        raise DataError(f"{spec.label}: the pool is empty; add rows")
     return Pool(
         name=spec.task,
         rendered=False,
@@ -84,11 +94,11 @@ def task_pool(task: str | Path, settings: CosLowConfig) -> Pool:
 
 
 def file_pool(path: str | Path, settings: CosLowConfig) -> Pool:
-    """A published pool: a JSON list of objects with `input_text`, or one such object per line.
+    """A published pool: rows with `input_text`, as a JSON list or lines, CSV or Parquet.
 
     Raises:
-        DataError: the file cannot be read or is empty, or a row is no object, lacks `input_text`
-            or has one that is no text, by its number.
+        DataError: the file cannot be read or is empty, or a row cannot be read, lacks
+            `input_text` or has one that is no text, by its place.
         ConfigError: `pool_cap` is set; such a pool is scored whole.
     """
     path = Path(path)
@@ -96,8 +106,10 @@ def file_pool(path: str | Path, settings: CosLowConfig) -> Pool:
         raise ConfigError("a pool file is scored whole: leave pool_cap (--pool-cap) out")
 
     def rows() -> Iterator[Example]:
-        for number, row in enumerate(_objects(path)):
-            yield Example(f"row-{number}", text_of(row, f"{path}, row {number}"))
+        for row in read_file(str(path), format_of(str(path)) or "json"):
+            if row.values is None:
+                raise DataError(f"{row.where}: {row.error}; give a list or one object per line")
+            yield Example(f"row-{row.index}", text_of(row.values, row.where))
 
     size, hash_ = _digest(rows())
     if not size:
@@ -114,14 +126,12 @@ def file_pool(path: str | Path, settings: CosLowConfig) -> Pool:
     )
 
 
-def text_of(row: object, where: str) -> str:
+def text_of(row: Mapping[str, Any], where: str) -> str:
     """The prompt of one row of a published file.
 
     Raises:
         DataError: it has none, or one that is empty or no text.
     """
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: expected an object with {FIELD!r}, found {row!r:.40}")
     if FIELD not in row:
         raise DataError(f"{where}: no field {FIELD!r}; it has {', '.join(map(str, row)) or 'none'}")
     text = row[FIELD]
@@ -130,34 +140,6 @@ def text_of(row: object, where: str) -> str:
     if not text.strip():
         raise DataError(f"{where}: {FIELD!r} is empty; fill the row or drop it")
     return text
-
-
-def _objects(path: Path) -> Iterator[object]:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            first = file.read(1)
-            while first.isspace():
-                first = file.read(1)
-            file.seek(0)
-            if first == "[":
-                yield from json.load(file)
-                return
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield _parsed(line, f"{path}, line {number}")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}") from None
-
-
-def _parsed(line: str, where: str) -> object:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise DataError(
-            f"{where}: not JSON: {error}; give a JSON list or one object per line"
-        ) from None
 
 
 def _digest(rows: Iterable[Example]) -> tuple[int, str]:

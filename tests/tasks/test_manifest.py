@@ -65,7 +65,7 @@ def test_every_format_says_the_same(folder):
     assert (suite.name, suite.labelled) == ("suite", True)
     assert mine.price == 0.25
     assert mine.spec.doc_to_choice == ("a", "b")
-    assert [row.text for row in PoolStream(mine.spec, 0)] == [f"row {i}" for i in range(4)]
+    assert {row.text for row in PoolStream(mine.spec, 0, least=4)} == {f"row {i}" for i in range(4)}
     assert (pool.labelled, hub.labelled) == (False, False)
     assert [row.text for row in PoolStream(pool.spec, 0)] == ["T: a", "T: b"]
     assert (hub.spec.dataset_path, hub.spec.dataset_name) == ("org/data-set", "en")

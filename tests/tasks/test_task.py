@@ -6,7 +6,9 @@ import pytest
 import yaml
 
 from taskeff.errors import DataError
-from taskeff.tasks.task import TaskSpec, load_pool, load_spec, load_task, render
+from taskeff.tasks.rows import PoolStream
+from taskeff.tasks.task import TaskSpec, load_spec, load_task
+from taskeff.tasks.templates import render
 
 
 def spec(**changes) -> TaskSpec:
@@ -52,11 +54,12 @@ def test_an_unlabelled_pool_needs_no_labels(tmp_path):
         "dataset_path": "json",
         "dataset_kwargs": {"data_files": "pool.jsonl"},
         "doc_to_text": "{{text}}",
-        "doc_to_target": "{{label}}",
     }
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
-    assert len(load_pool(load_spec(path), 0)) == 40
+    assert len(list(PoolStream(load_spec(path), 0))) == 40
+    with pytest.raises(DataError, match="doc_to_target is missing"):
+        load_task(load_spec(path), 0)
 
 
 @pytest.mark.parametrize(
