@@ -188,7 +188,7 @@ def _read(
     spec = candidate.entry.spec
     try:
         shards = read_shards(
-            PoolStream(spec, candidate.seed, settings.pool_cap),
+            PoolStream(spec, candidate.seed, settings.pool_cap, least=settings.n_examples),
             Prompter(_tokenizer(model), spec.description),  # pyright: ignore[reportArgumentType]
             rows_per_shard=rows,
             max_new_tokens=min(settings.max_new_tokens, spec.max_new_tokens),

@@ -40,9 +40,10 @@ def read_pilots(path: str | Path) -> list[Pilot]:
     rows: list[tuple[str, Mapping[str, Any]]] = []
     try:
         for row in read_file(file, kind, {"field": "pilots"} if kind == "json" else None):
-            if row.values is None or not {"budget", "score"} <= set(row.values):
-                why = row.error or "expected budget, score and perhaps n_test"
-                raise EstimateError(f"{row.where}: {why}")
+            if row.values is None:
+                raise EstimateError(f"{row.where}: {row.error}")
+            if kind == "csv" and not {"budget", "score"} <= set(row.values):
+                raise EstimateError(f"{file}, line 1: expected the columns budget, score[, n_test]")
             rows.append((row.where, row.values))
     except DataError as error:
         raise EstimateError(str(error)) from None

@@ -139,6 +139,8 @@ def in_words(shown: str) -> Iterator[_Place]:
         raise DataError(f"{shown}: {error}") from None
     except Exception as error:
         why = str(error).strip().partition("\n")[0] or type(error).__name__
+        if isinstance(error, FileNotFoundError):
+            why = "no such file; check the path"
         after = f" after {place.last}" if place.last else ""
         raise DataError(f"{shown} cannot be read{after}: {redact(why)}") from error
 

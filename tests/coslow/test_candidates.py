@@ -53,7 +53,7 @@ def candidate(path, store, *, labelled=True):
             "dataset_path": "json",
             "dataset_kwargs": {"data_files": str(path)},
             "doc_to_text": "{{ text }}",
-            "doc_to_target": "{{ label }}" if labelled else "{{ text }}",
+            "doc_to_target": "{{ label }}" if labelled else None,
             "doc_to_choice": ["a", "b"],
         }
     )
@@ -61,7 +61,7 @@ def candidate(path, store, *, labelled=True):
 
 
 def shards_of(one, prompter, rows_per_shard=16):
-    pool = PoolStream(one.entry.spec, 0)
+    pool = PoolStream(one.entry.spec, 0, least=10**6)  # all rows, none kept for a test
     return list(read_shards(pool, prompter, rows_per_shard=rows_per_shard, max_new_tokens=4))
 
 

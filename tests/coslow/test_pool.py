@@ -88,12 +88,12 @@ def test_a_label_without_tokens_names_the_row(tmp_path):
     ("rows", "message"),
     [
         ([], "pool.json: the pool is empty"),
-        ([{"input_text": "a"}, {"text": "b"}], "row 1: no field 'input_text'; it has text"),
-        ([{"input_text": "a"}, {"input_text": 3}], "row 1: 'input_text' is 3, not text"),
-        ([{"input_text": "a"}, {"input_text": None}], "row 1: 'input_text' is None, not text"),
-        ([{"input_text": "a"}, {"input_text": " "}], "row 1: 'input_text' is empty"),
-        (["a"], "row 0: expected an object"),
-        ({"input_text": "a"}, "row 0: 'input_text'|not JSON"),
+        ([{"input_text": "a"}, {"text": "b"}], "entry 2: no field 'input_text'; it has text"),
+        ([{"input_text": "a"}, {"input_text": 3}], "entry 2: 'input_text' is 3, not text"),
+        ([{"input_text": "a"}, {"input_text": None}], "entry 2: 'input_text' is None, not text"),
+        ([{"input_text": "a"}, {"input_text": " "}], "entry 2: 'input_text' is empty"),
+        (["a"], "entry 1: expected an object"),
+        ({"input_text": "a"}, "is one object over many lines"),
     ],
 )
 def test_bad_rows_are_named(tmp_path, rows, message):
@@ -102,7 +102,7 @@ def test_bad_rows_are_named(tmp_path, rows, message):
 
 
 def test_bad_files_are_named(tmp_path):
-    with pytest.raises(DataError, match=r"none\.json: cannot be read"):
+    with pytest.raises(DataError, match=r"none\.json cannot be read"):
         file_pool(tmp_path / "none.json", SETTINGS)
     path = tmp_path / "broken.jsonl"
     path.write_text('{"input_text": "a"}\n{"input_text": ')
