@@ -13,7 +13,7 @@ import numpy as np
 from taskeff.config import RunConfig
 from taskeff.errors import ConfigError, DataError, ModelError, TaskeffError
 from taskeff.models import window
-from taskeff.tasks.examples import Example
+from taskeff.tasks.examples import Example, rows_at
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.source import row_of
 from taskeff.tasks.spec import TaskSpec
@@ -134,7 +134,7 @@ def rows_used(task: Task, config: RunConfig) -> Iterator[Example]:
     used[task.pool_rows(config.coslow.pool_cap, config.coslow.seed)] = True
     for seed in config.training.seeds:
         used[task.subset_rows(largest, seed)] = True
-    yield from (task.train[int(place)] for place in np.flatnonzero(used))
+    yield from rows_at(task.train, np.flatnonzero(used))
     yield from itertools.islice(task.validation, max(1, largest // 5))
     yield from itertools.islice(task.test, config.evaluation.test_cap)
 

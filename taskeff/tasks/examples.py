@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from taskeff.storage import Store
 
 BATCH = 1024  # rows of a record batch; all but the last have so many
+MAPPED = 128  # rows in any order that stay mapped: the system maps 64 KB around each
 SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "text", "target")])
 
 
@@ -131,9 +132,13 @@ class Examples(Sequence[Example]):
 
     def __iter__(self) -> Iterator[Example]:
         file = self._rows.file
-        for start in range(0, len(self), BATCH):
-            yield from (file[int(row)] for row in self._order[start : start + BATCH])
+        for start in range(0, len(self), MAPPED):
+            yield from (file[int(row)] for row in self._order[start : start + MAPPED])
             file.forget()
+
+    def at(self, places: np.ndarray) -> Examples:
+        """The rows at these places, in their order."""
+        return Examples(self._rows, np.asarray(self._order)[places])
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Examples | tuple | list):
@@ -144,6 +149,11 @@ class Examples(Sequence[Example]):
 
     def __reduce__(self) -> Any:
         return (Examples, self._home) if self._home else (tuple, (list(self),))
+
+
+def rows_at(rows: Sequence[Example], places: np.ndarray) -> Iterable[Example]:
+    """The rows at these places, one at a time."""
+    return rows.at(places) if isinstance(rows, Examples) else (rows[int(p)] for p in places)
 
 
 def _batches(rows: Iterable[Any]) -> Iterator[list[Any]]:

@@ -268,7 +268,7 @@ def _json_line(line: str) -> tuple[Mapping[str, Any] | None, str | None]:
     except RecursionError:
         return None, "lists or objects are nested too deeply"
     except ValueError as error:
-        return None, f"not JSON: {error}"
+        return None, f"not JSON: {error}; mend the line"
 
 
 def _json_field(text: str, field: str) -> Iterator[Raw]:

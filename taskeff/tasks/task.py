@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from taskeff.errors import DataError, TaskeffError
 from taskeff.storage import Store, canonical_json
-from taskeff.tasks.examples import BATCH, SCHEMA, Example, Examples, PublishedRows, RowFile
+from taskeff.tasks.examples import BATCH, SCHEMA, Example, Examples, PublishedRows, RowFile, rows_at
 from taskeff.tasks.rows import cuts, draw, first_of_each, render_row, shuffle_rows, text_key
 from taskeff.tasks.source import row_of, source_rows
 from taskeff.tasks.spec import TaskSpec, load_spec, read_specs
@@ -89,7 +89,7 @@ class Task:
 
     def subset(self, budget: int, seed: int) -> list[Example]:
         """The training rows at `subset_rows`."""
-        return [self.train[int(index)] for index in self.subset_rows(budget, seed)]
+        return list(rows_at(self.train, self.subset_rows(budget, seed)))
 
     def validation_subset(self, budget: int) -> list[Example]:
         """Validation rows for one budget: at most a fifth of it, at least one."""
@@ -109,7 +109,7 @@ class Task:
         Without a cap it is all of them, in the source's order. `taskeff.tasks.rows.PoolStream`
         gives the same rows without loading the task.
         """
-        found = (self.train[int(index)] for index in self.pool_rows(cap, seed))
+        found = rows_at(self.train, self.pool_rows(cap, seed))
         rows = [Example(example.id, example.text) for example in found]
         return rows if cap is not None else sorted(rows, key=_place)
 

@@ -178,7 +178,7 @@ def test_unreadable_files(records, tmp_path, name, content, message):
 
 
 def test_a_missing_file(records, tmp_path):
-    with pytest.raises(DataError, match="none.jsonl cannot be read"):
+    with pytest.raises(DataError, match=r"none\.jsonl cannot be read"):
         read_labels(tmp_path / "none.jsonl", records)
 
 
