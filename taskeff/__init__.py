@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from taskeff.config import CosLowConfig, ModelConfig, RankConfig, RunConfig, load_config
-    from taskeff.coslow.workflow import score, select
     from taskeff.distributed.driver import calibrate
     from taskeff.distributed.ranking import rank
     from taskeff.errors import TaskeffError
     from taskeff.estimate.budget import Estimate, predict
     from taskeff.estimate.calibration import Calibration
+    from taskeff.run.labelling import score, select
 
 __all__ = [
     "Calibration",
@@ -35,7 +35,7 @@ __all__ = [
 
 _HOMES = {
     "taskeff.config": ("CosLowConfig", "ModelConfig", "RankConfig", "RunConfig", "load_config"),
-    "taskeff.coslow.workflow": ("score", "select"),
+    "taskeff.run.labelling": ("score", "select"),
     "taskeff.distributed.driver": ("calibrate",),
     "taskeff.distributed.ranking": ("rank",),
     "taskeff.errors": ("TaskeffError",),

@@ -29,7 +29,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def to_annotate(
     examples: Sequence[Example], confidences: Sequence[float | None], choices: Sequence[str] | None
 ) -> list[dict[str, Any]]:
-    """One record per example to label: fill `label`, leave the rest."""
+    """One record per example to label: fill `label` where it is empty, leave the rest."""
     return [
         {
             "id": example.id,
@@ -37,7 +37,7 @@ def to_annotate(
             "text_hash": digest(example.text),
             "confidence": confidence,
             "choices": list(choices) if choices else None,
-            "label": "",
+            "label": example.target or "",
         }
         for example, confidence in zip(examples, confidences, strict=True)
     ]
@@ -112,7 +112,7 @@ def _restored(value: str) -> str:
     return value
 
 
-def read_labels(path: Path, handed_out: Sequence[Mapping[str, Any]]) -> list[Example]:
+def read_labels(path: Path | str, handed_out: Sequence[Mapping[str, Any]]) -> list[Example]:
     """The labelled examples in `path`, checked against what was handed out, in its order.
 
     Args:
@@ -124,6 +124,7 @@ def read_labels(path: Path, handed_out: Sequence[Mapping[str, Any]]) -> list[Exa
             text or hash, a label that is no text or outside the choices, or the rows that have
             no label yet.
     """
+    path = Path(path)
     expected = {record["id"]: record for record in handed_out}
     found: dict[str, Example] = {}
     unlabelled: list[str] = []

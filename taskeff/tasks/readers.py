@@ -30,6 +30,8 @@ OPTIONS = {  # of each format
     "json": ("field", "encoding"),
     "parquet": ("columns",),
 }
+# What a file system tells of a file that changes when its content does.
+_STAMPS = ("size", "mtime", "ETag", "etag", "LastModified", "md5Hash", "content_md5")
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,18 @@ def expanded(path: str) -> list[str]:
     if not found:
         raise DataError(f"{redact(path)}: no file matches")
     return found
+
+
+def file_stamp(path: str) -> dict[str, str]:
+    """The file's size and time or checksum, which change when its content does.
+
+    Raises:
+        DataError: it is missing or cannot be reached.
+    """
+    with in_words(redact(path).split("?", 1)[0]):
+        filesystem, name = fsspec.core.url_to_fs(path)
+        info = filesystem.info(name)
+    return {key: str(info[key]) for key in _STAMPS if info.get(key) is not None}
 
 
 @contextlib.contextmanager

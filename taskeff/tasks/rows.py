@@ -17,11 +17,9 @@ import numpy as np
 
 from taskeff.errors import DataError
 from taskeff.tasks.readers import SourceRow
-from taskeff.tasks.source import source_rows, source_stamp
+from taskeff.tasks.source import source_rows
 from taskeff.tasks.spec import TaskSpec
 from taskeff.tasks.templates import render
-
-__all__ = ["PoolRow", "PoolStream", "row_id", "source_stamp"]
 
 
 @dataclass(frozen=True)
@@ -200,10 +198,8 @@ def cuts(spec: TaskSpec, total: int) -> tuple[int, int]:
     return test, 0 if spec.validation_split else _size(spec.validation_size, total)
 
 
-def draw(order: np.ndarray, cap: int | None, task: str, seed: int) -> np.ndarray:
-    """The pool's rows: all in ascending order, or a seeded draw of `cap` in its own order."""
-    if cap is None:
-        return np.sort(order)
+def draw(order: np.ndarray, cap: int, task: str, seed: int) -> np.ndarray:
+    """A seeded draw of `cap` of `order`, in an order of its own; all as they are, if no more."""
     if cap >= len(order):
         return order
     chosen = random.Random(f"{seed}:{task}:pool").sample(range(len(order)), cap)

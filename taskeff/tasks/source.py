@@ -9,17 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from taskeff.errors import DataError
 from taskeff.storage import redact
 from taskeff.tasks.formats import plain
-from taskeff.tasks.readers import OPTIONS, SourceRow, expanded, in_words, read_file
+from taskeff.tasks.readers import OPTIONS, SourceRow, expanded, file_stamp, read_file
 from taskeff.tasks.spec import TaskSpec
 
 _BUILDER = "builder:"
-# What a file system tells of a file that changes when its content does.
-_STAMPS = ("size", "mtime", "ETag", "etag", "LastModified", "md5Hash", "content_md5")
 
 
 def is_on_hub(spec: TaskSpec) -> bool:
@@ -80,13 +76,7 @@ def source_stamp(spec: TaskSpec) -> list[dict[str, str]]:
     Raises:
         DataError: a file is missing or cannot be reached.
     """
-    stamps: list[dict[str, str]] = []
-    for path in source_files(spec, spec.training_split):
-        with in_words(redact(path).split("?", 1)[0]):
-            filesystem, name = fsspec.core.url_to_fs(path)
-            info = filesystem.info(name)
-        stamps.append({key: str(info[key]) for key in _STAMPS if info.get(key) is not None})
-    return stamps
+    return [file_stamp(path) for path in source_files(spec, spec.training_split)]
 
 
 def first_rows(spec: TaskSpec, n: int = 8) -> dict[str, list[SourceRow]]:

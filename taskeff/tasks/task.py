@@ -100,7 +100,10 @@ class Task:
         return list(self.test[:cap])
 
     def pool_rows(self, cap: int | None, seed: int) -> np.ndarray:
-        """int64: places in `train` of a seeded draw of `cap`; without a cap of all, unordered."""
+        """int64: places in `train` of a seeded draw of `cap`, without one of all rows."""
+        if cap is None:
+            numbers = np.fromiter(map(_source_row, self.train), np.int64, len(self.train))
+            return np.argsort(numbers, kind="stable")
         return draw(np.arange(len(self.train)), cap, self.name, seed)
 
     def pool(self, cap: int | None, seed: int) -> list[Example]:
@@ -110,8 +113,7 @@ class Task:
         gives the same rows without loading the task.
         """
         found = rows_at(self.train, self.pool_rows(cap, seed))
-        rows = [Example(example.id, example.text) for example in found]
-        return rows if cap is not None else sorted(rows, key=_place)
+        return [Example(example.id, example.text) for example in found]
 
     def publish(self, store: Store) -> Task:
         """The task with its rows in `store`, written unless they are there.
@@ -229,7 +231,7 @@ class _Loading:
             )
 
 
-def _place(example: Example) -> int:
+def _source_row(example: Example) -> int:
     number = example.id.rpartition("-")[2]
     return int(number) if number.isdigit() else 0
 
