@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 import yaml
 from scipy.stats import spearmanr
+from taskeff.distributed.ranking import rank
 
 from taskeff.config import RankConfig, RunConfig, parse_config
-from taskeff.distributed.ranking import rank
 from taskeff.errors import TaskeffError
 from taskeff.estimate.regression import bootstrap_interval, left_out_means, left_out_predictions
 from taskeff.estimate.run_tables import task_curves

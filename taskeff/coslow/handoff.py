@@ -9,14 +9,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from xml.sax.saxutils import quoteattr
 
 from taskeff.errors import DataError
 from taskeff.storage import digest
-from taskeff.tasks.task import Example
+from taskeff.tasks.examples import Example
+from taskeff.tasks.readers import format_of, read_file
 
 Form = Literal["jsonl", "label-studio", "csv"]
 CSV_FIELDS = ("id", "text", "text_hash", "confidence", "label")
@@ -127,8 +128,7 @@ def read_labels(path: Path | str, handed_out: Sequence[Mapping[str, Any]]) -> li
     expected = {record["id"]: record for record in handed_out}
     found: dict[str, Example] = {}
     unlabelled: list[str] = []
-    for place, record in _records(path):
-        where = f"{path}, {place}"
+    for where, record in _records(path):
         known = _known(record, expected, found)
         if known is None:
             name = f"id {record['id']!r}" if "id" in record else "this text"
@@ -175,75 +175,32 @@ def _label(value: object, where: str) -> str:
     raise DataError(f"{where}: label {value!r} is not text; write it in quotes")
 
 
-def _records(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-    if path.suffix.lower() == ".csv":
-        return _csv_records(path, text)
-    if path.suffix.lower() == ".json":
-        return _label_studio_records(path, text)
-    return _line_records(path, text)
-
-
-def _line_records(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
-    records: list[tuple[str, dict[str, Any]]] = []
-    # Not splitlines: a text may hold the line separators that JSON leaves as they are.
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
+def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file and line, record) of every row, of whatever form; blank rows are left out."""
+    kind = format_of(str(path)) or "json"
+    for row in read_file(str(path), kind):
+        if row.values is None:
+            raise DataError(f"{row.where}: {row.error}")
+        if kind != "csv":
+            yield row.where, _record(row.values, row.where)
             continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}, line {number}: not JSON: {error}") from None
-        if not isinstance(record, dict):
-            raise DataError(f"{path}, line {number}: expected an object")
-        records.append((f"line {number}", record))
-    return records
+        if missing := {"id", "text", "label"} - set(row.values):
+            raise DataError(f"{path}: no column {', '.join(sorted(missing))}; keep the header row")
+        if any(row.values.values()):
+            yield row.where, {key: _restored(cell) for key, cell in row.values.items()}
 
 
-def _csv_records(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
-    # A spreadsheet of some locales saves with semicolons.
-    header = text.split("\n", 1)[0]
-    reader = csv.DictReader(
-        io.StringIO(text, newline=""), delimiter=";" if header.count(";") > 1 else ","
-    )
-    if missing := {"id", "text", "label"} - set(reader.fieldnames or ()):
-        raise DataError(f"{path}: no column {', '.join(sorted(missing))}; keep the header row")
-    records: list[tuple[str, dict[str, Any]]] = []
-    for number, row in enumerate(reader, 1):
-        if None in row:
-            raise DataError(f"{path}, row {number}: more cells than columns; quote the commas")
-        cells = {key: _restored(value or "") for key, value in row.items()}
-        if any(cells.values()):
-            records.append((f"row {number}", cells))
-    return records
-
-
-def _label_studio_records(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
-    """Label Studio's JSON export, its JSON-MIN export (flat objects), or the published layout."""
-    try:
-        tasks = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}") from None
-    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-        raise DataError(f"{path}: expected a list of tasks as Label Studio exports them")
-    records: list[tuple[str, dict[str, Any]]] = []
-    for number, task in enumerate(tasks, 1):
-        data = task.get("data")
-        if "input_text" in task:
-            record = {"text": task["input_text"], "label": task.get("ground_truth")}
-            records.append((f"row {number - 1}", record))
-            continue
-        if not isinstance(data, dict):
-            records.append((f"task {number}", task))
-            continue
-        labels = [label for one in _annotations(task) for label in _labels(one)]
-        if len(set(labels)) > 1:
-            raise DataError(f"{path}, task {number}: annotators disagree: {', '.join(labels)}")
-        records.append((f"task {number}", {**data, "label": labels[0] if labels else ""}))
-    return records
+def _record(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Ours, or of Label Studio's JSON or JSON-MIN (flat) export, or of the published layout."""
+    if "input_text" in row:
+        return {"text": row["input_text"], "label": row.get("ground_truth")}
+    data = row.get("data")
+    if not isinstance(data, dict):
+        return dict(row)
+    labels = [label for one in _annotations(row) for label in _labels(one)]
+    if len(set(labels)) > 1:
+        raise DataError(f"{where}: annotators disagree: {', '.join(labels)}")
+    return {**data, "label": labels[0] if labels else ""}
 
 
 def _annotations(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:

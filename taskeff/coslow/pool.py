@@ -15,9 +15,13 @@ from typing import Any, Protocol
 from taskeff.config import CosLowConfig
 from taskeff.errors import DataError
 from taskeff.storage import safe_part
+from taskeff.tasks.examples import Example, rows_at
 from taskeff.tasks.prompts import Prompter, RenderedPrompter
-from taskeff.tasks.rows import PoolRow, PoolStream, SourceRow, source, source_stamp
-from taskeff.tasks.task import Example, Task, TaskSpec, row_text
+from taskeff.tasks.readers import SourceRow, file_stamp, format_of, read_file
+from taskeff.tasks.rows import PoolRow, PoolStream, row_text
+from taskeff.tasks.source import source_stamp
+from taskeff.tasks.spec import TaskSpec
+from taskeff.tasks.task import Task
 from taskeff.tasks.templates import render
 
 PROMPT_FIELD = "input_text"  # of the published pools: the prompt, its chat template applied
@@ -199,7 +203,10 @@ class TaskPool:
         split = self.task.spec.training_split
         return _Rows(
             PoolRow(_number(one.id), one.id, f"{split} row {_number(one.id)}", one.text)
-            for one in self.task.pool(self.settings.pool_cap, self.settings.seed)
+            for one in rows_at(
+                self.task.train,
+                self.task.pool_rows(self.settings.pool_cap, self.settings.seed),
+            )
         )
 
     def examples(self, numbers: Sequence[int]) -> list[Example]:
@@ -219,7 +226,7 @@ def _number(example_id: str) -> int:
 
 @dataclass(frozen=True)
 class RenderedPool:
-    """A file of prompts in the published layout: objects with `input_text`, as list or lines.
+    """A file of prompts in the published layout: rows with `input_text`, in any format.
 
     The text is taken to the letter, and repeated texts stay: how they were made is not known.
     """
@@ -236,9 +243,9 @@ class RenderedPool:
     def rows(self) -> Rows:
         """See `Pool`."""
         cap = self.settings.pool_cap
-        rows = map(_rendered, source(self._spec, 0))
-        size = None if cap is None else sum(1 for _ in source(self._spec, 0))
-        if cap is None or size is None or cap >= size:
+        rows = map(_rendered, self._read())
+        size = 0 if cap is None else sum(1 for _ in self._read())
+        if cap is None or cap >= size:
             return _Rows(rows)
         seed = f"{self.settings.seed}:{self.about.name}:pool"
         drawn = random.Random(seed).sample(range(size), cap)
@@ -249,26 +256,20 @@ class RenderedPool:
     def examples(self, numbers: Sequence[int]) -> list[Example]:
         """See `Pool`."""
         wanted = frozenset(numbers)
-        rows = map(_rendered, source(self._spec, 0))
+        rows = map(_rendered, self._read())
         found = {row.index: Example(row.id, row.text) for row in rows if row.index in wanted}
         return [found[number] for number in numbers]
 
     def stamp(self) -> list[dict[str, str]]:
         """See `Pool`."""
-        return source_stamp(self._spec)
+        return [file_stamp(self.path)]
+
+    def _read(self) -> Iterator[SourceRow]:
+        return read_file(self.path, format_of(self.path) or "json")
 
     @property
     def _stem(self) -> str:
         return PurePath(self.path).stem
-
-    @property
-    def _spec(self) -> TaskSpec:
-        return TaskSpec(
-            task="pool",
-            dataset_path="json",
-            dataset_kwargs={"data_files": self.path},
-            doc_to_text="{{ " + PROMPT_FIELD + " }}",
-        )
 
 
 def _rendered(row: SourceRow) -> PoolRow:

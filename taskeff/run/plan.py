@@ -73,8 +73,9 @@ class Plan:
 
     @property
     def notes(self) -> list[str]:
-        """What to know of the tasks that stop before the run's largest budget, a line each."""
-        return [note for task in self.tasks.values() if (note := short_note(task, self.config))]
+        """What to know of the tasks' rows, and of those too few for the run's largest budget."""
+        short = (short_note(task, self.config) for task in self.tasks.values())
+        return [*(n for task in self.tasks.values() for n in task.notes), *filter(None, short)]
 
     def hash_of(self, cell: Cell) -> str:
         """The hash of the cell's settings."""

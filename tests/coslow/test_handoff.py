@@ -121,7 +121,7 @@ def test_the_published_layout_is_matched_by_text(tmp_path):
         read_labels(path, records)
     rows[3]["input_text"] = "d"
     path.write_text(json.dumps(rows))
-    with pytest.raises(DataError, match="row 3: this text was not handed out"):
+    with pytest.raises(DataError, match="entry 4: this text was not handed out"):
         read_labels(path, records)
 
 
@@ -141,7 +141,7 @@ def broken(records, change):
         (lambda rows: rows[2].update(label="maybe"), "line 3: label 'maybe' is not one of"),
         (lambda rows: rows[2].update(label=3), "line 3: label '3' is not one of"),
         (lambda rows: rows[2].update(label=True), "line 3: label True is not text"),
-        (lambda rows: rows[2].update(label=float("nan")), "line 3: label nan is not text"),
+        (lambda rows: rows[2].update(label=float("nan")), "line 3: label NaN is not text"),
         (lambda rows: rows[2].update(label=None), "1 of 5 rows have no label yet: r2"),
         (lambda rows: rows[2].update(label=" "), "1 of 5 rows have no label yet: r2"),
         (lambda rows: rows.pop(2), "1 of 5 rows have no label yet: r2"),
@@ -157,13 +157,17 @@ def test_wrong_rows_are_named(records, tmp_path, change, message):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", b"{", "line 1: not JSON"),
-        ("a.jsonl", b"[1]", "line 1: expected an object"),
-        ("a.jsonl", b"\xff\xfe", "cannot be read"),
-        ("a.json", b"{}", "expected a list of tasks"),
+        ("a.jsonl", b"{,", "line 1: not JSON"),
+        ("a.jsonl", b"[1]", "entry 1: expected an object"),
+        ("a.jsonl", b"\xff\xfe", "a.jsonl: is UTF-16; save it as UTF-8"),
+        ("a.json", b"{}", "line 1: this text was not handed out"),
         ("a.json", b"[", "not JSON"),
         ("a.csv", b"a,b\n1,2\n", "no column id, label, text"),
-        ("a.csv", b"id,text,label\nr0,a,b,c\n", "row 1: more cells than columns"),
+        (
+            "a.csv",
+            b"id,text,label\nr0,a,b,c\n",
+            "line 2 and all that follow: 4 cells under 3 columns",
+        ),
     ],
 )
 def test_unreadable_files(records, tmp_path, name, content, message):
@@ -174,7 +178,7 @@ def test_unreadable_files(records, tmp_path, name, content, message):
 
 
 def test_a_missing_file(records, tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"none\.jsonl cannot be read"):
         read_labels(tmp_path / "none.jsonl", records)
 
 
@@ -184,5 +188,5 @@ def test_annotators_who_disagree(records, tmp_path):
     tasks[0]["annotations"].append({"result": [{"value": value}]})
     path = tmp_path / "labels.json"
     path.write_text(json.dumps(tasks))
-    with pytest.raises(DataError, match="task 1: annotators disagree: yes, -no"):
+    with pytest.raises(DataError, match="entry 1: annotators disagree: yes, -no"):
         read_labels(path, records)

@@ -97,7 +97,7 @@ def test_a_label_without_tokens_names_the_row():
         ({"input_text": 3}, "'input_text' is 3, not text; quote it"),
         ({"input_text": None}, "'input_text' is None, not text; quote it"),
         ({"input_text": " "}, "'input_text' is empty; fill the row or drop it"),
-        ("a", "expected an object"),
+        ("a", "expected an object, got str"),
     ],
 )
 def test_a_bad_row_is_an_error_of_its_own(tmp_path, row, message):
