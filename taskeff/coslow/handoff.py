@@ -15,14 +15,13 @@ from typing import Any, Literal
 from xml.sax.saxutils import quoteattr
 
 from taskeff.errors import DataError
+from taskeff.spreadsheet import csv_bytes, restored
 from taskeff.storage import digest
 from taskeff.tasks.task import Example
 
 Form = Literal["jsonl", "label-studio", "csv"]
 CSV_FIELDS = ("id", "text", "text_hash", "confidence", "label")
 NAMED = 40  # rows that one message lists
-# What a spreadsheet would run as a formula; a leading quote makes it text.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_annotate(
@@ -47,7 +46,7 @@ def hand_off(
 ) -> dict[str, bytes]:
     """The files to hand to whoever labels, by name; the first is the one that comes back."""
     if form == "csv":
-        return {"to_annotate.csv": write_csv(records)}
+        return {"to_annotate.csv": csv_bytes(CSV_FIELDS, records)}
     if form == "label-studio":
         return {
             "to_annotate.json": label_studio_tasks(records),
@@ -84,31 +83,6 @@ def label_studio_config(choices: Sequence[str] | None) -> bytes:
     else:
         field = '  <TextArea name="label" toName="text" maxSubmissions="1" required="true"/>\n'
     return f'<View>\n  <Text name="text" value="$text"/>\n{field}</View>\n'.encode()
-
-
-def write_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
-    """The records as CSV; cells a spreadsheet would run as formulas get a leading quote."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer)
-    writer.writerow(CSV_FIELDS)
-    for record in records:
-        writer.writerow([neutral(record[field]) for field in CSV_FIELDS])
-    # The mark lets a spreadsheet read it as UTF-8.
-    return buffer.getvalue().encode("utf-8-sig")
-
-
-def neutral(value: object) -> object:
-    """A CSV cell that no spreadsheet runs as a formula."""
-    # A text that begins with quotes already gets one more, so that reading can take one off.
-    if isinstance(value, str) and value.lstrip("'").startswith(FORMULA_STARTS):
-        return f"'{value}"
-    return value
-
-
-def _restored(value: str) -> str:
-    if value.startswith("'") and value.lstrip("'").startswith(FORMULA_STARTS):
-        return value[1:]
-    return value
 
 
 def read_labels(path: Path, handed_out: Sequence[Mapping[str, Any]]) -> list[Example]:
@@ -214,7 +188,7 @@ def _csv_records(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
     for number, row in enumerate(reader, 1):
         if None in row:
             raise DataError(f"{path}, row {number}: more cells than columns; quote the commas")
-        cells = {key: _restored(value or "") for key, value in row.items()}
+        cells = {key: restored(value or "") for key, value in row.items()}
         if any(cells.values()):
             records.append((f"row {number}", cells))
     return records
