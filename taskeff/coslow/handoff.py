@@ -6,8 +6,6 @@ another row; what comes back may be any of the three, whatever went out.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, Literal
 from xml.sax.saxutils import quoteattr
 
 from taskeff.errors import DataError
+from taskeff.spreadsheet import csv_bytes, restored
 from taskeff.storage import digest
 from taskeff.tasks.examples import Example
 from taskeff.tasks.readers import format_of, read_file
@@ -22,8 +21,6 @@ from taskeff.tasks.readers import format_of, read_file
 Form = Literal["jsonl", "label-studio", "csv"]
 CSV_FIELDS = ("id", "text", "text_hash", "confidence", "label")
 NAMED = 40  # rows that one message lists
-# What a spreadsheet would run as a formula; a leading quote makes it text.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_annotate(
@@ -48,7 +45,7 @@ def hand_off(
 ) -> dict[str, bytes]:
     """The files to hand to whoever labels, by name; the first is the one that comes back."""
     if form == "csv":
-        return {"to_annotate.csv": write_csv(records)}
+        return {"to_annotate.csv": csv_bytes(CSV_FIELDS, records)}
     if form == "label-studio":
         return {
             "to_annotate.json": label_studio_tasks(records),
@@ -87,31 +84,6 @@ def label_studio_config(choices: Sequence[str] | None) -> bytes:
     return f'<View>\n  <Text name="text" value="$text"/>\n{field}</View>\n'.encode()
 
 
-def write_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
-    """The records as CSV; cells a spreadsheet would run as formulas get a leading quote."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer)
-    writer.writerow(CSV_FIELDS)
-    for record in records:
-        writer.writerow([neutral(record[field]) for field in CSV_FIELDS])
-    # The mark lets a spreadsheet read it as UTF-8.
-    return buffer.getvalue().encode("utf-8-sig")
-
-
-def neutral(value: object) -> object:
-    """A CSV cell that no spreadsheet runs as a formula."""
-    # A text that begins with quotes already gets one more, so that reading can take one off.
-    if isinstance(value, str) and value.lstrip("'").startswith(FORMULA_STARTS):
-        return f"'{value}"
-    return value
-
-
-def _restored(value: str) -> str:
-    if value.startswith("'") and value.lstrip("'").startswith(FORMULA_STARTS):
-        return value[1:]
-    return value
-
-
 def read_labels(path: Path | str, handed_out: Sequence[Mapping[str, Any]]) -> list[Example]:
     """The labelled examples in `path`, checked against what was handed out, in its order.
 
@@ -124,7 +96,6 @@ def read_labels(path: Path | str, handed_out: Sequence[Mapping[str, Any]]) -> li
             text or hash, a label that is no text or outside the choices, or the rows that have
             no label yet.
     """
-    path = Path(path)
     expected = {record["id"]: record for record in handed_out}
     found: dict[str, Example] = {}
     unlabelled: list[str] = []
@@ -175,7 +146,7 @@ def _label(value: object, where: str) -> str:
     raise DataError(f"{where}: label {value!r} is not text; write it in quotes")
 
 
-def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _records(path: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(file and line, record) of every row, of whatever form; blank rows are left out."""
     kind = format_of(str(path)) or "json"
     for row in read_file(str(path), kind):
@@ -187,7 +158,7 @@ def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if missing := {"id", "text", "label"} - set(row.values):
             raise DataError(f"{path}: no column {', '.join(sorted(missing))}; keep the header row")
         if any(row.values.values()):
-            yield row.where, {key: _restored(cell) for key, cell in row.values.items()}
+            yield row.where, {key: restored(cell) for key, cell in row.values.items()}
 
 
 def _record(row: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 from markupsafe import Markup
 
-from taskeff.coslow.handoff import neutral
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.ranking import columns, share
 from taskeff.report import html
 from taskeff.report.sentences import UNKNOWN, number
+from taskeff.spreadsheet import csv_bytes
 from taskeff.storage import Store
 
 TEXT = ("name", "status", "reason")
@@ -57,15 +55,8 @@ def _type(name: str) -> pa.DataType:
 
 def as_csv(rows: Sequence[Mapping[str, Any]], targets: Sequence[float]) -> bytes:
     """The rows as CSV; cells a spreadsheet would run as formulas get a leading quote."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer)
-    names = columns(targets)
-    writer.writerow(names)
-    for row in rows:
-        cells = {**row, "warnings": "; ".join(row["warnings"])}
-        writer.writerow([neutral(cells[name]) for name in names])
-    # The mark lets a spreadsheet read it as UTF-8.
-    return buffer.getvalue().encode("utf-8-sig")
+    cells = ({**row, "warnings": "; ".join(row["warnings"])} for row in rows)
+    return csv_bytes(columns(targets), cells)
 
 
 def render(

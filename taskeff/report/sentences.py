@@ -78,11 +78,13 @@ def span(interval: tuple[float, float] | None, digits: int = 2) -> str:
 
 
 def label_span(estimate: Estimate) -> str:
-    """20 to 400, or 20 to beyond the cap."""
+    """20 to 400, or 20 to beyond the cap, or all of it beyond."""
     if estimate.intervals is None:
         return UNKNOWN
     low, high = estimate.intervals[LEVEL]
-    return f"{count(low)} to {BEYOND if high is None else count(high)}"
+    if high is None:
+        return BEYOND if low >= estimate.cap else f"{count(low)} to {BEYOND}"
+    return f"{count(low)} to {count(high)}"
 
 
 def title(name: str) -> str:

@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskeff.coslow.handoff import (
+    CSV_FIELDS,
     label_studio_config,
     label_studio_tasks,
     read_labels,
     to_annotate,
-    write_csv,
     write_lines,
 )
 from taskeff.errors import DataError
+from taskeff.spreadsheet import csv_bytes
 from taskeff.tasks.task import Example
 
 TEXTS = [
@@ -46,7 +47,9 @@ def filled(records, fmt):
         rows = [{**r, "label": label_of(i)} for i, r in enumerate(records)]
         return write_lines(rows)
     if fmt == "csv":
-        rows = list(csv.reader(io.StringIO(write_csv(records).decode("utf-8-sig"), newline="")))
+        rows = list(
+            csv.reader(io.StringIO(csv_bytes(CSV_FIELDS, records).decode("utf-8-sig"), newline=""))
+        )
         buffer = io.StringIO(newline="")
         writer = csv.writer(buffer)
         writer.writerow(rows[0])
@@ -69,7 +72,9 @@ def test_round_trip(records, tmp_path, fmt):
 
 
 def test_no_csv_cell_is_a_formula(records):
-    rows = list(csv.reader(io.StringIO(write_csv(records).decode("utf-8-sig"), newline="")))
+    rows = list(
+        csv.reader(io.StringIO(csv_bytes(CSV_FIELDS, records).decode("utf-8-sig"), newline=""))
+    )
     cells = [cell for row in rows for cell in row]
     assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
     assert "'=HYPERLINK(1)" in cells
@@ -78,7 +83,7 @@ def test_no_csv_cell_is_a_formula(records):
 @given(st.text(alphabet="='+-@a\t ", min_size=1, max_size=8))
 def test_any_text_survives_csv(tmp_path_factory, text):
     records = to_annotate([Example("r", text)], [0.5], None)
-    rows = write_csv(records).decode("utf-8-sig").replace(",\r\n", ",label\r\n")
+    rows = csv_bytes(CSV_FIELDS, records).decode("utf-8-sig").replace(",\r\n", ",label\r\n")
     path = tmp_path_factory.mktemp("csv") / "labels.csv"
     path.write_bytes(rows.encode())
     assert read_labels(path, records)[0].text == text

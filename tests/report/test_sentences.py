@@ -56,6 +56,10 @@ def test_out_of_reach_is_an_answer() -> None:
     )
 
 
+def test_an_interval_wholly_beyond_the_cap_is_said_so() -> None:
+    assert "(80 % interval beyond the cap)" in sentence(fake.said(None, (fake.CAP, None)))
+
+
 def test_a_problem_stands_in_place_of_a_number() -> None:
     assert sentence(problem="CoS-Low is .9.") == "airport_country: no estimate: CoS-Low is .9."
 
