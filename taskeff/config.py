@@ -372,7 +372,7 @@ class RankConfig(_Section):
     seed: int = 0
     """Seeds bundled data sets and the draw of `coslow.pool_cap`."""
     coslow: CosLowConfig | None = None
-    """Default: as the family was calibrated."""
+    """What is not given is as the family was calibrated."""
     scoring: ScoringConfig = ScoringConfig()
 
     @field_validator("targets")

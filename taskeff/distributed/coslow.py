@@ -28,7 +28,6 @@ from taskeff.coslow.pipeline import Outcome, Scored, Worker, state_of
 from taskeff.coslow.result import conclude, encode, projection_of
 from taskeff.distributed.monitor import describe_cluster
 from taskeff.distributed.session import quiet_data, ray_session
-from taskeff.distributed.tiles import tiled_gram
 from taskeff.errors import ClusterError, TaskeffError
 from taskeff.memory import return_memory
 from taskeff.models import load_architecture, load_tokenizer
@@ -81,6 +80,8 @@ def _tiled(
     data: DataSet, model: ModelConfig, settings: CosLowConfig, scoring: ScoringConfig
 ) -> Outcome:
     """The gradients of a data set with many examples, as tiles of their Gram matrix."""
+    from taskeff.distributed.tiles import tiled_gram
+
     found = state_of(data)
     if found.selection is None or found.examples is None:
         return found.outcome

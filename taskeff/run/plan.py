@@ -64,7 +64,7 @@ class Plan:
 
     @property
     def ceiling(self) -> float | dict[str, float | None] | None:
-        """The score that counts as 1, as `curve.ceiling` asks: see `taskeff.estimate.fit`."""
+        """The score that counts as 1, as `curve.ceiling` asks: see `task_curves`."""
         if self.config.curve.ceiling == "human":
             return {name: task.spec.ceiling for name, task in self.tasks.items()}
         return 1.0 if self.config.curve.ceiling == "one" else None

@@ -35,6 +35,7 @@ from taskeff.tasks.manifest import Entry, Manifest, load_manifest
 THREADS = 16  # storage calls at once: each is a round trip on an object store
 LEASE_SECONDS = 120.0
 ESTIMATES_PER_TASK = 32
+SHOWN = 3  # rows left out that a line each is printed for
 
 
 class Measures(Protocol):
@@ -112,7 +113,9 @@ def _prepared(config: RankConfig, console: Console) -> _Run:
     engine_of(config.scoring)
     manifest = load_manifest(config.manifest, strict=config.strict)
     calibration = Calibration.load(config.family)
-    settings = config.coslow or settings_of(calibration.fingerprint)
+    settings = settings_of(calibration.fingerprint)
+    if config.coslow is not None:
+        settings = settings.model_copy(update=config.coslow.model_dump(exclude_unset=True))
     store = Store(config.out)
     store.check_writable()
     identity = family_identity(config.model, load_tokenizer(config.model))
@@ -185,6 +188,7 @@ def _measure(run: _Run, executor: Measures, console: Console) -> None:
         return
     started = time.monotonic()
     config = run.config
+    folders = {data.name: data.folder for data in left}
     for event in executor.data_sets(left, config.model, run.settings, config.scoring):
         if isinstance(event, Scored):
             rows += event.rows
@@ -193,6 +197,9 @@ def _measure(run: _Run, executor: Measures, console: Console) -> None:
         run.states[event.name] = event
         pace = rows / (time.monotonic() - started)
         _report(console, event, f"  [{done:>3}/{total}] {event.name:<28} {pace:.0f} rows/s")
+        found = published(folders[event.name], "selection.json") or {"problems": ()}
+        for problem in found["problems"][:SHOWN]:
+            console.print(f"          {problem}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _known(data: DataSet) -> Outcome:

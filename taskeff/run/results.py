@@ -16,7 +16,14 @@ from taskeff.config import RunConfig
 from taskeff.coslow.measure import fingerprint
 from taskeff.errors import ConfigError
 from taskeff.estimate.calibration import Calibration
-from taskeff.estimate.fit import FitSettings, estimate_rows, fit_run, label_zero_shots, task_curves
+from taskeff.estimate.left_out import estimate_rows, predict_task
+from taskeff.estimate.run_tables import (
+    FitSettings,
+    ceiling_of,
+    fit_run,
+    label_zero_shots,
+    task_curves,
+)
 from taskeff.finetune.cells import versions
 from taskeff.report.collect import write_report
 from taskeff.run.plan import MIN_CALIBRATION_TASKS, Plan
@@ -99,9 +106,13 @@ def _fit(
         label_zero_shots(rows),
     )
     calibration.save(store)
-    held_out = {name: curves[name] for name in plan.held_out}
-    estimates = estimate_rows(calibration, held_out, signals, plan.ceiling)
-    store.write_table(pa.Table.from_pylist(estimates), "estimates.parquet")
+    held_out = [
+        predict_task(
+            calibration, curves[name], signals[name]["cos_low"], ceiling_of(plan.ceiling, name)
+        )
+        for name in plan.held_out
+    ]
+    store.write_table(pa.Table.from_pylist(estimate_rows(held_out)), "estimates.parquet")
     return calibration
 
 

@@ -6,12 +6,13 @@ not a flaw to mend: docs/estimates.md quotes these figures beside the measured o
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from taskeff.estimate.baselines import Fold
-from taskeff.estimate.evaluate import read_cases
-from taskeff.estimate.numeric import beta_cdf
+from benchmarks.estimates.advice_replay import VALUES, Replayed
+from benchmarks.estimates.comparison import read_cases
+from benchmarks.estimates.predictors import Fold
+from taskeff.estimate.beta_curve import beta_cdf
 from taskeff.estimate.posterior import Pilot, update
-from taskeff.estimate.replay import VALUES, Replayed
 from tests.estimate.conftest import BUDGETS, CAP
 from tests.estimate.reference import REFERENCE, needs_reference
 
@@ -58,11 +59,6 @@ def measured():
     )
 
 
-def auroc(chances, reached):
-    yes, no = chances[reached], chances[~reached]
-    return float(np.mean([(a > b) + (a == b) / 2 for a in yes for b in no]))
-
-
 @needs_reference
 def test_what_pilots_can_say_of_reaching_the_target(measured):
     """Thirty tasks, as many as were measured, drawn twenty times over."""
@@ -75,7 +71,7 @@ def test_what_pilots_can_say_of_reaching_the_target(measured):
         reached = np.array([task.share[-1] >= 0.9 for task in tasks])
         for budgets in pilots:
             chances = [np.isfinite(task.after(budgets).labels(0.9)).mean() for task in tasks]
-            found[budgets].append(auroc(np.array(chances), reached))
+            found[budgets].append(roc_auc_score(reached, chances))
     for budgets, values in found.items():
         print(budgets, round(np.mean(values), 3), "+-", round(np.std(values), 3))
     assert np.mean(found[()]) < np.mean(found[50,]) < 0.8 < np.mean(found[500,])

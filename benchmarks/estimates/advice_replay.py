@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.estimates.predictors import Case, Fold
+from taskeff.curves.curve import Floats
 from taskeff.errors import EstimateError
 from taskeff.estimate.advice import Prices, advise
-from taskeff.estimate.baselines import Case, Fold
-from taskeff.estimate.numeric import Floats, interpolate
 from taskeff.estimate.posterior import Pilot, Posterior, update
 from taskeff.estimate.prior import CurvePrior
 
@@ -83,14 +83,14 @@ def _replayed(case: Case, cases: Sequence[Case]) -> Replayed:
     curve = case.curve
     grid = [0, *(n for n in prior.shape.budgets if n <= curve.points[-1].budget)]
     at = np.log2(np.maximum(np.array(grid, dtype=np.float64), 1.0)) / np.log2(curve.cap)
-    return Replayed(grid, interpolate(at, curve.x, curve.y), _stages(case, grid, prior))
+    return Replayed(grid, np.interp(at, curve.x, curve.y), _stages(case, grid, prior))
 
 
 def _fixed(tasks: Sequence[Replayed], costs: Sequence[Floats], left_out: int) -> float:
     """The task's cost at the budget that was cheapest for the others on average."""
     grid = np.array(tasks[left_out].grid, dtype=np.float64)
     others = [
-        interpolate(grid, np.array(task.grid, dtype=np.float64), cost)
+        np.interp(grid, np.array(task.grid, dtype=np.float64), cost)
         for i, (task, cost) in enumerate(zip(tasks, costs, strict=True))
         if i != left_out
     ]

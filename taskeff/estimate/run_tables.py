@@ -1,4 +1,4 @@
-"""A run's measurements -> its calibration, and estimates of the tasks kept out of the fit."""
+"""A run's tables, `curves.parquet` and `coslow.parquet` -> its curves and its calibration."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ import numpy as np
 
 from taskeff.curves.curve import TaskCurve, data_efficiency
 from taskeff.errors import EstimateError
-from taskeff.estimate.budget import predict
+from taskeff.estimate.beta_curve import fit_rise
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
 from taskeff.estimate.regression import FitKind
-from taskeff.estimate.rise import fit_rise
 from taskeff.estimate.shapes import fit_shape
 
-TARGETS = (0.8, 0.9)
 CONTROLS = (
     "random_cosine",
     "mean_cosine",
@@ -110,6 +108,9 @@ def fit_run(
             f"cannot fit family {settings.family!r}: a line needs at least two calibration "
             f"tasks, there are {len(curves)}; name more under tasks.calibration"
         )
+    rises = {
+        name: fit_rise(curve, ceiling_of(settings.ceiling, name)) for name, curve in curves.items()
+    }
     points = [
         TaskPoint(
             name=name,
@@ -117,13 +118,13 @@ def fit_run(
             cos_low=signals[name]["cos_low"],
             status=curve.status,
             controls=_controls(signals[name], curve, (label_zero_shot or {}).get(name)),
-            rise=fit_rise(curve, ceiling_of(settings.ceiling, name)),
+            rise=rises[name],
         )
         for name, curve in curves.items()
     ]
     return fit_calibration(
         points,
-        curve=fit_shape(list(curves.values()), settings.shape),
+        curve=fit_shape(list(curves.values()), settings.shape, list(rises.values())),
         cap=settings.cap,
         family=settings.family,
         fingerprint=settings.fingerprint,
@@ -136,55 +137,3 @@ def _controls(
 ) -> dict[str, float]:
     found = {**signal, "zero_shot": curve.zero_shot, "label_zero_shot": label_zero_shot}
     return {name: float(value) for name in CONTROLS if (value := found.get(name)) is not None}
-
-
-def estimate_rows(
-    calibration: Calibration,
-    curves: Mapping[str, TaskCurve],
-    signals: Mapping[str, Mapping[str, Any]],
-    ceiling: Ceiling,
-) -> list[dict[str, Any]]:
-    """Predicted beside measured, a row per task and target: the rows of `estimates.parquet`.
-
-    The prediction sees the zero-shot score and the ceiling fixed beforehand, None where there is
-    none; never what the task reached. A task whose CoS-Low the family's line cannot answer gets a
-    `problem` instead of numbers. The measured labels reach the same score as the predicted: the
-    target's share of the range up to that ceiling.
-    """
-    rows: list[dict[str, Any]] = []
-    for name, curve in curves.items():
-        known = ceiling_of(ceiling, name)
-        # A task may have scored better than the ceiling that was known beforehand.
-        narrower = 1.0
-        if known is not None:
-            reach = known - curve.zero_shot
-            narrower = max(0.0, reach) / (curve.ceiling - curve.zero_shot)
-        for target in TARGETS:
-            row: dict[str, Any] = {
-                "task": name,
-                "target": target,
-                "cos_low": signals[name]["cos_low"],
-                "measured_auc": curve.auc,
-                "measured_labels": curve.labels_to_reach(target * narrower),
-                "problem": None,
-            }
-            try:
-                found = predict(
-                    calibration,
-                    signals[name]["cos_low"],
-                    target=target,
-                    zero_shot=curve.zero_shot,
-                    ceiling=known,
-                )
-            except EstimateError as error:
-                # Every row has every column: a table's are those of its first row.
-                rows.append({**row, **flat({}), "problem": str(error)})
-                continue
-            rows.append({**row, **flat(found.to_dict())})
-    return rows
-
-
-def flat(estimate: Mapping[str, Any]) -> dict[str, Any]:
-    """An estimate's fields that a table can hold."""
-    kept = ("auc", "labels_needed", "reachable", "auc_interval", "interval")
-    return {key: estimate.get(key) for key in kept}

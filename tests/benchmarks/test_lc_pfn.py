@@ -1,32 +1,21 @@
-import importlib.util
 import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from taskeff.estimate.baselines import Fold, Question
+from benchmarks.estimates import lc_pfn
+from benchmarks.estimates.predictors import Fold, Question
 from taskeff.estimate.posterior import Pilot
 
-FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "lc_pfn.py"
 
-
-@pytest.fixture(scope="module")
-def lc_pfn():
-    spec = importlib.util.spec_from_file_location("benchmark_lc_pfn", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_without_the_package_there_is_a_reason(lc_pfn, monkeypatch):
+def test_without_the_package_there_is_a_reason(monkeypatch):
     monkeypatch.setitem(sys.modules, "lcpfn", None)
     predictor, reason = lc_pfn.load()
     assert predictor is None and "not installed" in reason
 
 
-def test_weights_that_do_not_load_are_a_reason(lc_pfn, monkeypatch):
+def test_weights_that_do_not_load_are_a_reason(monkeypatch):
     def broken():
         raise OSError("no network")
 
@@ -35,7 +24,7 @@ def test_weights_that_do_not_load_are_a_reason(lc_pfn, monkeypatch):
     assert predictor is None and "no network" in reason
 
 
-def test_a_straight_line_comes_back_as_one(lc_pfn, cases):
+def test_a_straight_line_comes_back_as_one(cases):
     """A model that continues the line through the pilots, alike in every quantile."""
 
     def straight(x, y, at):

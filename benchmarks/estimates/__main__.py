@@ -1,6 +1,6 @@
 """Leave-one-task-out comparison of predictors of labels needed.
 
-    python benchmarks/estimates.py --results DIR [--ceilings FILE] --cos-low CSV [--json OUT]
+    python -m benchmarks.estimates --results DIR [--ceilings FILE] --cos-low CSV [--json OUT]
 
 Prints one line per predictor, pilot budgets and target; every figure is about tasks the predictor
 was not fitted on. Labels errors are in log2 units: 1.0 is a factor of two.
@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from lc_pfn import load
 
+from benchmarks.estimates.advice_replay import replay
+from benchmarks.estimates.comparison import PILOTS, compare, read_cases
+from benchmarks.estimates.lc_pfn import load
 from taskeff.errors import TaskeffError
-from taskeff.estimate.evaluate import PILOTS, compare, read_cases
-from taskeff.estimate.replay import replay
 from taskeff.estimate.shapes import Beta, Power
 
 NESTED = [list(budgets) for budgets in PILOTS[:5]]

@@ -1,15 +1,39 @@
-"""One measured curve summed up in three numbers: how high it goes, how early, how suddenly."""
+"""The Beta curve, and the one closest to a measured curve: how early it rises and how suddenly.
+
+scipy is imported when called: that takes half a second, which the power curve does not need.
+"""
+
+# pyright: basic
+# scipy declares no types.
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from taskeff.curves.curve import TaskCurve
-from taskeff.estimate.numeric import Floats, beta_cdf, expit, least_squares, logit
+from taskeff.curves.curve import Floats, TaskCurve
+from taskeff.estimate.regression import expit, logit
+
+ArrayLike = float | Floats
+
+
+def beta_cdf(x: ArrayLike, area: ArrayLike, concentration: ArrayLike) -> Floats:
+    """I_x(s(1-a), s a) for area a and concentration s: mean 1 - a, so the area under it is a."""
+    from scipy.special import betainc
+
+    area = np.clip(area, 1e-9, 1 - 1e-9)
+    return betainc(concentration * (1 - area), concentration * area, np.clip(x, 0, 1))
+
+
+def beta_quantile(share: ArrayLike, area: ArrayLike, concentration: ArrayLike) -> Floats:
+    """The inverse of `beta_cdf` in x; NaN where `share` is above 1."""
+    from scipy.special import betaincinv
+
+    area = np.clip(area, 1e-9, 1 - 1e-9)
+    x = betaincinv(concentration * (1 - area), concentration * area, np.clip(share, 0, 1))
+    return np.where(np.asarray(share) > 1, np.nan, x)
 
 
 @dataclass(frozen=True)
@@ -27,15 +51,6 @@ class Rise:
     concentration: float
     gain: float
     headroom: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return {
-            "area": self.area,
-            "concentration": self.concentration,
-            "gain": self.gain,
-            "headroom": self.headroom,
-        }
 
 
 def fit_rise(curve: TaskCurve, ceiling: float | None = None) -> Rise | None:
@@ -92,6 +107,8 @@ def misfit(curve: TaskCurve, rise: Rise) -> Misfit:
 
 
 def _closest(x: Floats, y: Floats) -> Floats:
+    from scipy.optimize import least_squares
+
     def errors(theta: Floats) -> Floats:
         fitted = beta_cdf(x, float(expit(theta[0])), float(np.exp(theta[1])))
         # A faint pull to the middle settles curves with a single step, which any s fits.
@@ -100,4 +117,4 @@ def _closest(x: Floats, y: Floats) -> Floats:
 
     area = float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2))
     start = np.array([float(logit(area)), 1.5])
-    return least_squares(errors, start, low=(-6.0, -2.0), high=(6.0, 5.0))
+    return least_squares(errors, start, bounds=((-6.0, -2.0), (6.0, 5.0))).x

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 
-from taskeff.curves.curve import TaskCurve
+from taskeff.curves.curve import Floats, TaskCurve
+from taskeff.estimate.beta_curve import Rise
 from taskeff.estimate.budget import CurveKind, predict
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
-from taskeff.estimate.numeric import Floats, minimise
 from taskeff.estimate.posterior import Pilot
 from taskeff.estimate.regression import FitKind
-from taskeff.estimate.rise import Rise
 from taskeff.estimate.shapes import Beta, CurveShape, Power, fit_shape
 
 Ends = tuple[float, float | None]
@@ -190,7 +190,7 @@ def _one_parameter(
         def distance(strength: float) -> float:
             return float(np.sum((curve(x, strength) - y) ** 2))
 
-        strength = minimise(distance, *bounds)
+        strength = float(minimize_scalar(distance, bounds=bounds, method="bounded").x)
         fitted = curve(grid, strength)
         fitted[0] = 0.0
         auc = float(np.sum(np.diff(grid) * (fitted[1:] + fitted[:-1])) / 2)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from taskeff.estimate.baselines import Answer, Fitter, Fold, Predictor, Question
+from benchmarks.estimates.predictors import Answer, Fitter, Fold, Predictor, Question
 
 STEPS = 100
 CHANCES = tuple(np.linspace(0.05, 0.95, 19).tolist())

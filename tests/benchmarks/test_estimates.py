@@ -4,13 +4,13 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks.estimates.advice_replay import replay
+from benchmarks.estimates.comparison import compare, read_cases
+from benchmarks.estimates.predictors import PREDICTORS, Case, Fold, Question
 from taskeff.errors import DataError, EstimateError
-from taskeff.estimate.baselines import PREDICTORS, Case, Fold, Question
-from taskeff.estimate.evaluate import compare, read_cases
+from taskeff.estimate.beta_curve import fit_rise
 from taskeff.estimate.posterior import Pilot
 from taskeff.estimate.prior import fit_prior
-from taskeff.estimate.replay import replay
-from taskeff.estimate.rise import fit_rise
 from taskeff.estimate.shapes import Beta
 from tests.estimate.reference import REFERENCE, needs_reference
 

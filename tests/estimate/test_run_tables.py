@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from taskeff.estimate.fit import task_curves
-from taskeff.estimate.numeric import beta_cdf
-from taskeff.estimate.rise import fit_rise
+from taskeff.estimate.beta_curve import beta_cdf, fit_rise
+from taskeff.estimate.run_tables import task_curves
 from taskeff.estimate.shapes import Beta, fit_shape
 
 BUDGETS = (16, 64, 256, 1024)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from taskeff.report.labels import Box, place
+from taskeff.report.name_placement import Box, place
 
 FRAME = Box(0, 0, 700, 400)
 

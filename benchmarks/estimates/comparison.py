@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
-from taskeff.curves.published import read_ceilings, read_curves, read_scores
-from taskeff.errors import DataError
-from taskeff.estimate.baselines import (
+from benchmarks.estimates.predictors import (
     NEEDS_PILOTS,
     PREDICTORS,
     Answer,
@@ -29,9 +28,11 @@ from taskeff.estimate.baselines import (
     Predictor,
     Question,
 )
+from taskeff.curves.published import read_ceilings, read_curves, read_scores
+from taskeff.errors import DataError
+from taskeff.estimate.beta_curve import fit_rise
 from taskeff.estimate.calibration import LEVELS
 from taskeff.estimate.posterior import Pilot
-from taskeff.estimate.rise import fit_rise
 
 TARGETS = (0.8, 0.9, 0.95)
 PILOTS: tuple[tuple[int, ...], ...] = (
@@ -95,7 +96,7 @@ def compare(
 
     Args:
         cases: the tasks.
-        predictors: names from `taskeff.estimate.baselines.PREDICTORS`.
+        predictors: names from `benchmarks.estimates.predictors.PREDICTORS`.
         others: further predictors by name; they are asked only where there are pilots.
         pilots: pilot budgets shown; a task that lacks one of them is shown its others.
         targets: shares of the zero-shot-to-ceiling range.
@@ -192,8 +193,7 @@ def _auroc(rows: Sequence[_Row]) -> float | None:
     no = [r.answer.reach for r in rows if math.isinf(r.truth)]
     if not yes or not no or None in yes or None in no:
         return None
-    wins = [(a > b) + (a == b) / 2 for a in yes for b in no if a is not None and b is not None]
-    return sum(wins) / len(wins)
+    return float(roc_auc_score([True] * len(yes) + [False] * len(no), [*yes, *no]))
 
 
 def _accuracy(rows: Sequence[_Row]) -> float | None:
