@@ -87,7 +87,7 @@ def select(
         print(line)
     files = list(handoff.hand_off([], form, None))  # type: ignore[arg-type]
     names = " with ".join(str(out / name) for name in files)
-    print(f"label the {len(found['rows'])} rows of {names}, then:")
+    print(f"label the {len(found['rows'])} rows of {names} (`taskeff label {out}`), then:")
     labels = " --labels EXPORT.json" if form == "label-studio" else ""
     print(f"  taskeff score --model {model} --out {out}{labels}")
 

@@ -96,40 +96,48 @@ def read_labels(path: Path | str, handed_out: Sequence[Mapping[str, Any]]) -> li
             text or hash, a label that is no text or outside the choices, or the rows that have
             no label yet.
     """
+    records = read_part(path, handed_out)
+    left = [record["id"] for record in records if not record["label"]]
+    if left:
+        raise DataError(
+            f"{path}: {len(left)} of {len(records)} rows have no label yet: "
+            + ", ".join(left[:NAMED])
+            + (" ..." if len(left) > NAMED else "")
+        )
+    return [Example(record["id"], record["text"], record["label"]) for record in records]
+
+
+def read_part(path: Path | str, handed_out: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The records handed out, in order, with the labels that `path` gives them so far.
+
+    A label that is not there yet is ""; fields that somebody added to a row stay with it.
+
+    Raises:
+        DataError: as `read_labels`, but for rows without a label.
+    """
     expected = {record["id"]: record for record in handed_out}
-    found: dict[str, Example] = {}
-    unlabelled: list[str] = []
+    found: dict[str, dict[str, Any]] = {}
     for where, record in _records(path):
         known = _known(record, expected, found)
         if known is None:
             name = f"id {record['id']!r}" if "id" in record else "this text"
             raise DataError(f"{where}: {name} was not handed out")
         if known["id"] in found:
-            raise DataError(f"{where}: id {known['id']!r} is labelled twice")
+            raise DataError(f"{where}: id {known['id']!r} is there twice")
         changed = digest(record.get("text")) != known["text_hash"]
         if changed or record.get("text_hash", known["text_hash"]) != known["text_hash"]:
             raise DataError(f"{where}: the text of {known['id']!r} has changed; label it as it was")
         label = _label(record.get("label"), where)
-        if not label:
-            unlabelled.append(known["id"])
-            continue
-        if known["choices"] and label not in known["choices"]:
+        if label and known["choices"] and label not in known["choices"]:
             raise DataError(f"{where}: label {label!r} is not one of {known['choices']}")
-        found[known["id"]] = Example(known["id"], known["text"], label)
-    left = [*unlabelled, *(i for i in expected if i not in found and i not in unlabelled)]
-    if left:
-        raise DataError(
-            f"{path}: {len(left)} of {len(expected)} rows have no label yet: "
-            + ", ".join(left[:NAMED])
-            + (" ..." if len(left) > NAMED else "")
-        )
-    return [found[record["id"]] for record in handed_out]
+        found[known["id"]] = {**record, **known, "label": label}
+    return [found.get(i) or {**record, "label": ""} for i, record in expected.items()]
 
 
 def _known(
     record: Mapping[str, Any],
     expected: Mapping[str, Mapping[str, Any]],
-    found: Mapping[str, Example],
+    found: Mapping[str, Any],
 ) -> Mapping[str, Any] | None:
     """What was handed out for `record`: by its id, or by its text where it never had one."""
     if "id" in record:

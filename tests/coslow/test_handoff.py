@@ -140,7 +140,7 @@ def broken(records, change):
     ("change", "message"),
     [
         (lambda rows: rows[2].update(id="x"), "line 3: id 'x' was not handed out"),
-        (lambda rows: rows[2].update(rows[1]), "line 3: id 'r1' is labelled twice"),
+        (lambda rows: rows[2].update(rows[1]), "line 3: id 'r1' is there twice"),
         (lambda rows: rows[2].update(text="else"), "line 3: the text of 'r2' has changed"),
         (lambda rows: rows[2].update(text_hash="0"), "line 3: the text of 'r2' has changed"),
         (lambda rows: rows[2].update(label="maybe"), "line 3: label 'maybe' is not one of"),
