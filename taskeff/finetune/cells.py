@@ -149,6 +149,9 @@ def measure(
     from accelerate import PartialState
 
     from taskeff.finetune.bench import Bench
+    from taskeff.models import check_cuda
+
+    check_cuda(0 if device == "cpu" else config.cluster.gpus_per_worker)
 
     # Without a GPU too workers must find each other, which they do where they are told of it.
     workers = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
