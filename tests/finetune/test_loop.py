@@ -76,3 +76,12 @@ def test_a_new_cell_has_its_moments_and_snapshots_where_the_last_one_had_them(ti
     assert places() == before
     assert again.losses == first.losses
     assert again.validation_losses == first.validation_losses
+
+
+def test_the_fused_optimiser_of_a_gpu_trains_as_the_plain_one(tiny_model, rows):
+    plain, fused = tuner(tiny_model), tuner(tiny_model)
+    strategy = fused.strategy
+    strategy.optimizer = strategy._adamw(strategy.trainable().values(), fused=True)
+    losses = [trainer.train(rows[:16], seed=3).losses for trainer in (fused, plain, fused)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[2] == losses[0]
