@@ -46,8 +46,9 @@ def held_model(config: ModelConfig, scoring: ScoringConfig) -> PreTrainedModel:
     """The model as an actor holds it: on its share of a GPU, or on so many threads."""
     import torch
 
-    from taskeff.models import load_model
+    from taskeff.models import check_cuda, load_model
 
+    check_cuda(scoring.gpus_per_actor or 0)
     torch.set_num_threads(scoring.threads_per_actor)
     return load_model(config, None if scoring.gpus_per_actor else "cpu")
 
