@@ -30,7 +30,7 @@ PROBE_C = 0.01
 
 
 def drawn_rows(archive: Path, name: str, draw: Draw) -> tuple[Task, list[Example]]:
-    """The task and the rows of a draw that its CoS-Low was measured with, or 32 more random ones."""
+    """The task and the rows that its CoS-Low was measured with, or 32 more random ones."""
     task = load_task(load_spec(name), 0)
     selection = _selections(archive)[name]
     labelled = {example.id: example for example in task.train}

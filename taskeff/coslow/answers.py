@@ -161,9 +161,7 @@ def log_likelihoods(
     return found
 
 
-def _check_distinct(
-    examples: Sequence[TokenizedExample], answers: Sequence[str], row: str
-) -> None:
+def _check_distinct(examples: Sequence[TokenizedExample], answers: Sequence[str], row: str) -> None:
     seen: dict[tuple[int, ...], str] = {}
     for example, answer in zip(examples, answers, strict=True):
         same = seen.setdefault(example.answer_ids, answer)
