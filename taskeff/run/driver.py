@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -64,7 +65,7 @@ def calibrate(
     plan = make_plan(config, only_tasks=only_tasks, only_budgets=only_budgets)
     measuring = executor(plan.config)
     with Lease(plan.store, config.cluster.lease_seconds, part=part) as lease:
-        begin(plan, config, console)
+        plan = begin(plan, config, console)
         run = _Run(plan, measuring, console, lease.check, part)
         imputed: Imputed = {}
         with measuring:
@@ -96,13 +97,18 @@ def check_fittable(config: RunConfig) -> None:
         )
 
 
-def begin(plan: Plan, config: RunConfig, console: Console) -> None:
+def begin(plan: Plan, config: RunConfig, console: Console) -> Plan:
     """Say what is worth knowing of the plan; publish what workers read from the storage: the
-    resolved configuration as given."""
+    resolved configuration as given, and the tasks' rows.
+
+    Returns:
+        The plan, its tasks reading their rows from there.
+    """
     for note in plan.notes:
         console.print(Text.assemble(("note:", "yellow"), f" {note}"), soft_wrap=True)
     resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     plan.store.write_bytes(resolved.encode(), "config.yaml")
+    return replace(plan, tasks={name: t.publish(plan.store) for name, t in plan.tasks.items()})
 
 
 def _check(config: RunConfig, part: Part | None, *, cells_only: bool) -> None:
