@@ -211,14 +211,13 @@ VARIANTS: dict[str, Callable[[LlamaForCausalLM, Examples], Result]] = {
     "plain floor": partial(floor, mask=True),
     "floor": floor,
     "matmul": matmul,
-    "ours": ours(schedule="stored"),
-    "ours, 16 bits": ours(schedule="stored-half"),
-    "ours, plain": ours(schedule="stored", share_prefix=False, prune=False),
-    "ours, layer-major": ours(schedule="layer-major", max_tokens=512),
+    "ours": ours(groups=1),
+    "ours, plain": ours(groups=1, share_prefix=False, prune=False),
+    "ours, block by block": ours(groups=sys.maxsize, max_tokens=512),
 }
 FLOORS = ["plain floor", "floor"]
-WEIGHED = ["published", "ours", "ours, 16 bits", "ours, layer-major"]
-TIMED = ["published", "plain floor", "floor", "matmul", "ours", "ours, layer-major"]
+WEIGHED = ["published", "ours", "ours, block by block"]
+TIMED = ["published", "plain floor", "floor", "matmul", "ours", "ours, block by block"]
 
 
 def measure(args: argparse.Namespace) -> None:

@@ -14,10 +14,11 @@ import json
 import logging
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import fsspec
 import pyarrow as pa
@@ -143,6 +144,24 @@ class Store:
         if data is None:
             raise StorageError(f"cannot read {self._name(*parts)}: there is no such file")
         return data
+
+    def write_file(self, path: str, *parts: str) -> None:
+        """Publish a copy of the local file at `path`, whole or not at all."""
+        target = self.path(*parts)
+        with self._named("write", *parts):
+            self._make_parent(target)
+            if not self.is_local:
+                self._fs.put_file(path, target)
+                return
+            partial = f"{target}.{uuid.uuid4().hex}.partial"
+            shutil.copyfile(path, partial)
+            os.replace(partial, target)
+
+    @contextlib.contextmanager
+    def open(self, *parts: str) -> Iterator[IO[bytes]]:
+        """The file at `parts`, to be read in pieces."""
+        with self._named("read", *parts), self._fs.open(self.path(*parts), "rb") as file:
+            yield file
 
     def write_json(self, value: Any, *parts: str) -> None:
         """Publish `value` as canonical JSON."""

@@ -155,7 +155,7 @@ def evaluate(
     task: TaskName,
     test_cap: Annotated[int, typer.Option(help="Score at most so many test rows.")] = 5000,
     seed: Annotated[int, typer.Option(help="Seed of the task's splits.")] = 0,
-    dtype: Dtype = "float32",
+    dtype: Dtype = None,
     as_json: AsJson = False,
 ) -> None:
     """Score an existing checkpoint on a task's test split."""
@@ -165,7 +165,7 @@ def evaluate(
     from taskeff.tasks.task import load_spec, load_task
 
     loaded = load_task(load_spec(task), seed)
-    named = model_config(model, dtype)
+    named = model_config(model, dtype or "float32")
     prompter = Prompter(load_tokenizer(named), loaded.spec.description)
     rows = loaded.test_subset(test_cap)
     found = score(load_model(named), prompter, loaded.spec, rows, max_tokens=4096)

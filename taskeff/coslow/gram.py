@@ -1,24 +1,28 @@
 """Recorded gradients -> inner products: the one place where examples meet.
 
-Shapes: N examples, T rows, D in features, O out features, R LoRA rank.
+Shapes: N, M examples, T rows, D in features, O out features, R LoRA rank.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from itertools import accumulate
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from taskeff.coslow.linears import Target
+from taskeff.coslow.linears import Record, Target
 from taskeff.lm.ragged import Ragged
 
 Floats = npt.NDArray[np.float64]
-CHUNK_BYTES = 1 << 28  # of materialised full gradients at once
-HALF_EXPONENT = 14  # of the largest value of a gradient kept in float16, whose limit is 2^16
+Kind = TypeVar("Kind", bound="Gradients")
+CHUNK_BYTES = 1 << 28  # of true weight gradients built at once
 
 
 @dataclass(frozen=True)
@@ -42,129 +46,155 @@ class Gram:
             return self.matrix / np.outer(norms, norms)
 
 
-class ProjectedGram:
-    """Gathers grad B of each linear; a linear recorded for all N examples is contracted and freed.
+class Tiles:
+    """Adds up an (N, N) float64 matrix, symmetric to the last bit, from products of its parts."""
 
-    half: keep gradients meanwhile in two bytes a value, each scaled by a power of two into
-    float16's range: an eighth of bfloat16's rounding error at the same size. Products are float32,
-    their sum float64.
-    """
+    def __init__(self, n: int):
+        self._sum = np.zeros((n, n))
 
-    def __init__(self, n: int, *, half: bool):
-        self.total = torch.zeros(n, n, dtype=torch.float64)
-        self._store = torch.float16 if half else torch.float32
-        self._kept: dict[str, _Kept] = {}
+    def add(self, left: Sequence[int], right: Sequence[int], products: Floats) -> None:
+        """Products of the examples `left` with the examples `right`, disjoint or the same."""
+        self._sum[np.ix_(left, right)] += products
+        if left != right:
+            self._sum[np.ix_(right, left)] += products.T
 
-    def recorder(self, layout: Ragged) -> Callable[[Target, Tensor, Tensor], None]:
-        """What takes the gradients of one micro-batch."""
-
-        def record(target: Target, delta: Tensor, projected: Tensor) -> None:
-            kept = self._reserve(target.name, delta.shape[1] * projected.shape[1], delta.device)
-            delta, projected = delta.float(), projected.float()
-            for member, (start, end) in zip(layout.members, layout.spans(), strict=True):
-                kept.put(member, delta[start:end].T, projected[start:end])
-            if not kept.missing:
-                self.total += self._kept.pop(target.name).products().cpu()
-
-        return record
-
-    def _reserve(self, name: str, width: int, device: torch.device) -> _Kept:
-        if name not in self._kept:
-            n = len(self.total)
-            rows = _reserved(n, width, self._store, device)
-            self._kept[name] = _Kept(rows, torch.ones(n, device=device), n)
-        return self._kept[name]
-
-
-def _reserved(n: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(n, width) uninitialised; on the host from numpy, which asks for huge pages: a store of
-    this size is slow to touch for the first time in small ones."""
-    if device.type != "cpu":
-        return torch.empty(n, width, dtype=dtype, device=device)
-    return torch.from_numpy(np.empty((n, width), np.float16 if dtype == torch.float16 else "f4"))
+    @property
+    def matrix(self) -> Floats:
+        """The sum; some BLAS sum <G_i, G_j> and <G_j, G_i> in different orders."""
+        return (self._sum + self._sum.T) / 2
 
 
 @dataclass
-class _Kept:
-    """One linear's gradients. rows: (N, O R), row i multiplied by factors[i]."""
+class Gradients(ABC):
+    """One linear's gradients of N examples; pickled as arrays, which Ray hands on uncopied."""
+
+    @classmethod
+    @abstractmethod
+    def reserve(cls, lengths: Sequence[int], delta: Tensor, inputs: Tensor) -> Gradients:
+        """Room for examples of these many rows; `delta` and `inputs` as `put` will be given."""
+
+    @abstractmethod
+    def put(self, place: int, delta: Tensor, inputs: Tensor) -> None:
+        """Keep one example's (T, O) output gradients and (T, R) A x, or (T, D) x."""
+
+    @abstractmethod
+    def products(self, other: Any) -> Floats:
+        """(N, M) inner products with gradients of the same kind and linear: float32 products, to
+        be summed over linears in float64."""
+
+    def to(self: Kind, device: torch.device) -> Kind:
+        """The same on `device`."""
+        return type(self)(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value.numpy(force=True) for name, value in vars(self).items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # shared memory is read-only, and nothing writes here
+            vars(self).update({name: torch.from_numpy(value) for name, value in state.items()})
+
+
+@dataclass
+class Projected(Gradients):
+    """Gradients of LoRA's B. rows: (N, O R) float32."""
 
     rows: Tensor
-    factors: Tensor
-    missing: int
 
-    def put(self, member: int, delta: Tensor, projected: Tensor) -> None:
-        """Keep one example's gradient, (O, T) @ (T, R)."""
-        row = self.rows[member].view(delta.shape[0], projected.shape[1])
-        if self.rows.dtype == torch.float32:
-            torch.mm(delta, projected, out=row)
-        else:
-            gradient = delta @ projected
-            peak = gradient.abs().max()
-            factor = torch.exp2(HALF_EXPONENT - peak.log2().floor())
-            self.factors[member] = factor = torch.where(peak > 0, factor, 1.0)
-            row.copy_(gradient * factor)
-        self.missing -= 1
+    @classmethod
+    def reserve(cls, lengths: Sequence[int], delta: Tensor, inputs: Tensor) -> Projected:
+        size = (len(lengths), delta.shape[1] * inputs.shape[1])
+        return cls(_reserved(size, delta.device))
 
-    def products(self) -> Tensor:
-        """(N, N) float64 inner products."""
-        flat = self.rows.float()
-        factors = self.factors.double()
-        return (flat @ flat.T).double() / torch.outer(factors, factors)
+    def put(self, place: int, delta: Tensor, inputs: Tensor) -> None:
+        row = self.rows[place].view(delta.shape[1], inputs.shape[1])
+        torch.mm(delta.float().T, inputs.float(), out=row)
+
+    def products(self, other: Projected) -> Floats:
+        return (self.rows @ other.rows.T).double().cpu().numpy()
 
 
-class FullGram:
-    """Inner products of true weight gradients: sum_t delta_t x_t^T of each linear.
+@dataclass
+class Full(Gradients):
+    """True weight gradients sum_t delta_t x_t^T, kept as their factors.
 
-    A linear recorded for all N examples is contracted at once, by whichever is cheaper: building
-    the N gradients, or the ghost form <G_i, G_j> = sum_tu (delta_it . delta_ju)(x_it . x_ju).
+    deltas: (all rows, O) float32. inputs: (all rows, D) float32. ends: (N + 1,) int64, where each
+    example's rows end, from 0.
     """
 
-    def __init__(self, n: int):
-        self.total = torch.zeros(n, n, dtype=torch.float64)
-        self._kept: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
+    deltas: Tensor
+    inputs: Tensor
+    ends: Tensor
 
-    def recorder(self, layout: Ragged) -> Callable[[Target, Tensor, Tensor], None]:
+    @classmethod
+    def reserve(cls, lengths: Sequence[int], delta: Tensor, inputs: Tensor) -> Full:
+        n = sum(lengths)
+        deltas = _reserved((n, delta.shape[1]), delta.device)
+        inputs = _reserved((n, inputs.shape[1]), delta.device)
+        return cls(deltas, inputs, torch.tensor([0, *accumulate(lengths)]))
+
+    def put(self, place: int, delta: Tensor, inputs: Tensor) -> None:
+        start, end = self.ends[place : place + 2].tolist()
+        self.deltas[start:end], self.inputs[start:end] = delta, inputs
+
+    def products(self, other: Full) -> Floats:
+        # The gradients are built a few output features at a time.
+        n, m = len(self.ends) - 1, len(other.ends) - 1
+        product = torch.zeros(n, m, dtype=torch.float64, device=self.deltas.device)
+        step = max(1, CHUNK_BYTES // (4 * (n + m) * self.inputs.shape[1]))
+        for start in range(0, self.deltas.shape[1], step):
+            ours = self._built(slice(start, start + step))
+            theirs = ours if other is self else other._built(slice(start, start + step))
+            product += (ours @ theirs.T).double()
+        return product.cpu().numpy()
+
+    def _built(self, features: slice) -> Tensor:
+        sizes = self.ends.diff().tolist()
+        parts = zip(self.deltas[:, features].split(sizes), self.inputs.split(sizes), strict=True)
+        return torch.stack([(delta.T @ x).flatten() for delta, x in parts])
+
+
+class Gathering:
+    """Gathers each linear's gradients of some examples, and hands on those that are complete.
+
+    Args:
+        members: the examples' numbers in the whole set. lengths: their rows.
+        full: true weight gradients, no projection.
+        done: called with a linear's name and its gradients, in the order of `members`.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[int],
+        lengths: Sequence[int],
+        full: bool,
+        done: Callable[[str, Gradients], None],
+    ):
+        self._places = {member: place for place, member in enumerate(members)}
+        self._lengths, self._done = lengths, done
+        self._kind: type[Gradients] = Full if full else Projected
+        self._open: dict[str, tuple[Gradients, set[int]]] = {}
+
+    def recorder(self, layout: Ragged) -> Record:
         """What takes the gradients of one micro-batch."""
 
         def record(target: Target, delta: Tensor, inputs: Tensor) -> None:
-            rows = self._kept.setdefault(target.name, {})
+            if target.name not in self._open:
+                reserved = self._kind.reserve(self._lengths, delta, inputs)
+                self._open[target.name] = reserved, set(self._places.values())
+            kept, missing = self._open[target.name]
             for member, (start, end) in zip(layout.members, layout.spans(), strict=True):
-                rows[member] = delta[start:end].float(), inputs[start:end].float()
-            if len(rows) == len(self.total):
-                found = self._kept.pop(target.name)
-                pairs = [found[member] for member in range(len(self.total))]
-                product = ghost(pairs) if ghost_is_cheaper(pairs) else materialised(pairs)
-                self.total += product.cpu()
+                kept.put(self._places[member], delta[start:end], inputs[start:end])
+                missing.discard(self._places[member])
+            if not missing:
+                self._done(target.name, self._open.pop(target.name)[0])
 
         return record
 
 
-def ghost_is_cheaper(pairs: list[tuple[Tensor, Tensor]]) -> bool:
-    """Whether N T^2 (D + O) < (2 T + N) D O, T being the mean number of rows."""
-    n, t = len(pairs), sum(len(delta) for delta, _ in pairs) / len(pairs)
-    o, d = pairs[0][0].shape[1], pairs[0][1].shape[1]
-    return n * t * t * (d + o) < (2 * t + n) * d * o
-
-
-def ghost(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """(N, N) float64 inner products without building a gradient."""
-    n = len(pairs)
-    deltas, inputs = (torch.cat(side) for side in zip(*pairs, strict=True))
-    sizes = torch.tensor([len(delta) for delta, _ in pairs], device=deltas.device)
-    owner = torch.repeat_interleave(torch.arange(n, device=deltas.device), sizes)
-    product = torch.zeros(n, n, dtype=torch.float64, device=deltas.device)
-    for i, (delta, x) in enumerate(pairs):
-        overlap = ((delta @ deltas.T) * (x @ inputs.T)).sum(0)
-        product[i].index_add_(0, owner, overlap.double())
-    return (product + product.T) / 2
-
-
-def materialised(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """(N, N) float64 inner products of the N gradients, built a few output features at a time."""
-    n, o, d = len(pairs), pairs[0][0].shape[1], pairs[0][1].shape[1]
-    product = torch.zeros(n, n, dtype=torch.float64, device=pairs[0][0].device)
-    step = max(1, CHUNK_BYTES // (4 * n * d))
-    for start in range(0, o, step):
-        flat = torch.stack([(delta[:, start : start + step].T @ x).flatten() for delta, x in pairs])
-        product += (flat @ flat.T).double()
-    return product
+def _reserved(size: tuple[int, int], device: torch.device) -> Tensor:
+    """Uninitialised float32; on the host from numpy, which asks for huge pages: a store of this
+    size is slow to touch for the first time in small ones."""
+    if device.type != "cpu":
+        return torch.empty(size, device=device)
+    return torch.from_numpy(np.empty(size, np.float32))

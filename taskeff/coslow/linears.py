@@ -172,7 +172,7 @@ def ragged_linears(
     Args:
         projections: A of each recorded linear; None records the input itself.
         record: None runs without gradients.
-        prefixes: filled by a micro-batch that keeps its prefix, read by those that have it cached.
+        prefixes: filled by a prefix's own pass, read by the micro-batches that share it.
     """
     # Weights are frozen, so something else has to make the outputs require a gradient.
     anchor = torch.zeros((), device=layout.input_ids.device, requires_grad=record is not None)
@@ -196,29 +196,23 @@ class _Run:
     record: Record | None
     prefixes: Prefixes
 
-    def take(self, rows: Tensor) -> Tensor:
-        """(T, ...) -> the rows that are computed."""
-        return rows[self.layout.loss_rows] if self.pruned else self.layout.compact(rows)
+    def compute(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(T, D) -> outputs and what is recorded of the inputs, of the rows that matter."""
+        rows = hidden[self.layout.loss_rows] if self.pruned else self.layout.compact(hidden)
+        kept = None
+        if self.record is not None and self.target.recorded:
+            a = None if self.projections is None else self.projections[self.target.name]
+            kept = rows if a is None else rows @ a.T
+        out = linear(rows, self.target.weight, self.target.bias)
+        if not self.layout.members:
+            self.prefixes[self.target.name] = out, kept
+        return out, kept
 
-    def shared(self, out: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Outputs and recorded inputs, with those of a prefix computed earlier before them."""
+    def give(self, rows: Tensor, kept: bool = False) -> Tensor:
+        """The computed rows (outputs, or `kept` inputs) -> (T, ...), zero where nobody looks."""
         if self.pruned:
-            return out, kept
-        if self.layout.keeps:
-            n = self.layout.keeps
-            self.prefixes[self.target.name] = (
-                out[:n].clone(),
-                None if kept is None else kept[:n].clone(),
-            )
-        if not self.layout.cached:
-            return out, kept
-        before, kept_before = self.prefixes[self.target.name]
-        out = self.layout.whole(out, before)
-        return out, None if kept is None else self.layout.whole(kept, kept_before)
-
-    def give(self, rows: Tensor) -> Tensor:
-        """The computed rows -> (T, ...), zero where nobody looks."""
-        return self._place(rows) if self.pruned else self.layout.spread(rows)
+            return self._place(rows)
+        return self.layout.spread(rows, self.prefixes.get(self.target.name, (None, None))[kept])
 
     def _place(self, rows: Tensor) -> Tensor:
         out = rows.new_zeros(self.layout.input_ids.shape[1], rows.shape[1])
@@ -240,14 +234,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden: Tensor, anchor: Tensor, run: _Run) -> Tensor:  # type: ignore[override]
-        rows = run.take(hidden[0])
-        kept = None
-        if run.record is not None and run.target.recorded:
-            if run.projections is None:
-                kept = rows
-            else:
-                kept = rows @ run.projections[run.target.name].T
-        out, ctx.kept = run.shared(linear(rows, run.target.weight, run.target.bias), kept)
+        out, ctx.kept = run.compute(hidden[0])
         ctx.run = run
         return run.give(out)[None]
 
@@ -256,7 +243,7 @@ class _Linear(torch.autograd.Function):
         run: _Run = ctx.run
         delta = gradient[0]
         if ctx.kept is not None and run.record is not None:
-            run.record(run.target, delta, run.give(ctx.kept))
+            run.record(run.target, delta, run.give(ctx.kept, kept=True))
             ctx.kept = None
         return (run.back(delta)[None] if ctx.needs_input_grad[0] else None), None, None
 

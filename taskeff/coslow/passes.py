@@ -1,13 +1,16 @@
 """The forward and backward passes that hand every linear's output gradients to a Gram matrix.
 
+Blocks are taken in groups, from the last to the first: all at once is fastest; each alone keeps
+least, for one more forward pass.
+
 Shapes: T rows, U unique rows, D hidden, L answer tokens, V vocabulary, n examples of a micro-batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,45 +18,32 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from taskeff.coslow.gram import FullGram, ProjectedGram
+from taskeff.coslow.gram import Floats, Gathering
 from taskeff.coslow.linears import LoRA, Prefixes, Target, decoder_blocks, ragged_linears
+from taskeff.errors import ModelError
 from taskeff.lm.ragged import Ragged, ragged_attention
 
 
 @dataclass(frozen=True)
 class Work:
-    """What every schedule is given.
+    """What is computed.
 
-    targets: the linears of each decoder block. pruned: names of the last block's linears that
-    run on answer rows only. scale: multiplies the losses (fp16). flash: see `ragged_attention`.
+    targets: the linears of each decoder block. groups: numbers of the blocks that are taken
+    together, in order. layouts: the micro-batches, before them the prefix that they share, if any.
+    pruned: names of the last block's linears that run on answer rows only. losses: filled for
+    every example of the whole set that is among the micro-batches. scale: multiplies the losses
+    (fp16).
     """
 
     model: PreTrainedModel
     targets: Sequence[Sequence[Target]]
+    groups: Sequence[range]
     layouts: Sequence[Ragged]
     pruned: frozenset[str]
     projection: LoRA | None
-    gram: ProjectedGram | FullGram
+    gathering: Gathering
+    losses: Floats
     scale: float = 1.0
-    flash: bool = False
-
-    def matrices(self, targets: Sequence[Target]) -> Mapping[str, Tensor] | None:
-        """A of each recorded linear, None where there is no projection."""
-        if self.projection is None:
-            return None
-        return {t.name: self.projection.matrix(t) for t in targets if t.recorded}
-
-    def attention(
-        self, layout: Ragged, last: frozenset[nn.Module] = frozenset()
-    ) -> AbstractContextManager[None]:
-        """The model attends per example of `layout`."""
-        return ragged_attention(self.model, layout, last=last, flash=self.flash)
-
-    def last_attention(self) -> frozenset[nn.Module]:
-        """The last block's modules, whose attention is needed on answer rows only."""
-        if not self.pruned:
-            return frozenset()
-        return frozenset(decoder_blocks(self.model)[1][-1].modules())
 
 
 def example_losses(logits: Tensor, layout: Ragged) -> Tensor:
@@ -64,120 +54,119 @@ def example_losses(logits: Tensor, layout: Ragged) -> Tensor:
     return totals / counts
 
 
-def backward_whole(work: Work) -> Iterator[Tensor]:
-    """The whole model, one micro-batch after the other; yields each one's (n,) losses."""
-    targets = [target for block in work.targets for target in block]
-    matrices = work.matrices(targets)
-    last = work.last_attention()
-    prefixes: Prefixes = {}
-    for layout in work.layouts:
-        record = work.gram.recorder(layout)
-        with ExitStack() as stack, torch.enable_grad():
-            stack.enter_context(work.attention(layout, last))
-            stack.enter_context(
-                ragged_linears(targets, layout, work.pruned, matrices, record, prefixes)
-            )
-            losses = example_losses(_logits(work.model, layout), layout)
-            (losses.sum() * work.scale).backward()
-        yield losses.detach()
+def backward(work: Work) -> Iterator[int]:
+    """Compute group after group, the last first; yields a group's number once the gradients of
+    its linears are gathered.
 
+    Only the groups' inputs are kept from the forward pass (one copy of shared rows); each group
+    but the last is run again for its backward pass.
 
-def backward_by_layer(work: Work) -> Iterator[Tensor]:
-    """One block for all micro-batches, then the block below: the gradients of one block at a time.
-
-    Only the blocks' inputs are kept from the forward pass (one copy of shared rows); each block
-    is run again for its backward pass.
+    Raises:
+        ModelError: an architecture whose blocks are no plain chain, in more than one group.
     """
-    blocks = list(decoder_blocks(work.model)[1])
-    forward: Prefixes = {}
-    saved = [_block_inputs(work, blocks, layout, forward) for layout in work.layouts]
-    forward.clear()
+    inputs: list[list[Tensor | None]] = [[None] for _ in work.layouts]
+    for group in work.groups[:-1]:
+        stage, prefix = _Stage(work, group, records=False), inputs[0][-1]
+        for layout, entries in zip(work.layouts, inputs, strict=True):
+            with torch.no_grad():
+                _, out = stage.run(layout, entries[-1], prefix)
+            entries.append(layout.compact(out[0]))
     below: list[Tensor | None] = [None] * len(work.layouts)
-    last = work.last_attention()
-    losses: list[Tensor] = []
-    for index in reversed(range(len(blocks))):
-        matrices = work.matrices(work.targets[index])
-        top = index == len(blocks) - 1
-        prefixes: Prefixes = {}
-        prefix = saved[0][-1].hidden[: work.layouts[0].keeps]
+    for number in reversed(range(len(work.groups))):
+        stage, prefix = _Stage(work, work.groups[number], records=True), inputs[0][-1]
         for at, layout in enumerate(work.layouts):
-            record = work.gram.recorder(layout)
-            entry = saved[at].pop()
-            hidden = layout.spread(layout.whole(entry.hidden, prefix))[None]
-            hidden.requires_grad_(index > 0)
-            with ExitStack() as stack, torch.enable_grad():
-                stack.enter_context(work.attention(layout, last))
-                stack.enter_context(
-                    ragged_linears(
-                        work.targets[index], layout, work.pruned, matrices, record, prefixes
-                    )
-                )
-                out = entry.run(blocks[index], hidden)
-                if top:
-                    found = example_losses(_head(work.model, blocks, out, layout), layout)
-                    (found.sum() * work.scale).backward()
-                    losses.append(found.detach())
+            with torch.set_grad_enabled(bool(layout.members)):  # a prefix has no loss
+                hidden, out = stage.run(layout, inputs[at].pop(), prefix)
+                if not layout.members:
+                    continue
+                if number == len(work.groups) - 1:
+                    losses = example_losses(out, layout)
+                    work.losses[list(layout.members)] = losses.detach().double().cpu().numpy()
+                    (losses.sum() * work.scale).backward()
                 else:
                     out.backward(below[at])
             below[at] = hidden.grad
-    return iter(losses)
+        yield number
 
 
-@dataclass
-class _Entry:
-    """What a decoder block was called with; hidden: (U, D)."""
+class _Stage:
+    """A group of blocks, for one micro-batch after the other; the prefix comes first."""
 
-    hidden: Tensor
-    args: tuple[Any, ...] = ()
-    named: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, work: Work, group: range, *, records: bool):
+        self.work, self.group, self.records = work, group, records
+        self.blocks = list(decoder_blocks(work.model)[1])
+        self.targets = [target for index in group for target in work.targets[index]]
+        self.prefixes: Prefixes = {}
+        self.matrices: dict[str, Tensor] | None = None
+        if records and work.projection is not None:
+            draw = work.projection.matrix
+            self.matrices = {t.name: draw(t) for t in self.targets if t.recorded}
 
-    def run(self, block: nn.Module, hidden: Tensor) -> Tensor:
-        """The block's output (1, T, D) for an input of the same shape."""
-        return _first(block(hidden, *self.args, **self.named))
+    def run(
+        self, layout: Ragged, entry: Tensor | None, prefix: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The group's input and its output (1, T, D); (L, V) logits from the last group.
 
+        Args:
+            entry: (U, D) input of the group's first block; None where it is the model's first.
+            prefix: (P, D), the prefix's.
+        """
+        model, recorder = self.work.model, None
+        if self.records:
+            recorder = self.work.gathering.recorder(layout)
+        top = len(self.blocks) - 1 in self.group and bool(layout.members)
+        pruning = top and bool(self.work.pruned)
+        last = frozenset(self.blocks[-1].modules()) if pruning else frozenset()
+        with ExitStack() as stack:
+            stack.enter_context(ragged_attention(model, layout, last=last))
+            linears = ragged_linears(
+                self.targets, layout, self.work.pruned, self.matrices, recorder, self.prefixes
+            )
+            if len(self.group) == len(self.blocks):  # as the architecture runs itself
+                stack.enter_context(linears)
+                return layout.input_ids, _logits(model, layout)
+            hidden, calls = self._calls(layout)
+            if entry is not None:
+                hidden = layout.spread(entry, prefix)[None]
+                hidden.requires_grad_(torch.is_grad_enabled())
+            out = hidden
+            with linears:
+                for index in self.group:
+                    args, named = calls[index]
+                    out = _first(self.blocks[index](out, *args, **named))
+            return hidden, self._head(out, layout) if top else out
 
-def _block_inputs(
-    work: Work, blocks: Sequence[nn.Module], layout: Ragged, prefixes: Prefixes
-) -> list[_Entry]:
-    """Every block's input, without running the last block or the head."""
-    entries: list[_Entry] = []
+    def _calls(self, layout: Ragged) -> tuple[Tensor, list[tuple[tuple, dict[str, Any]]]]:
+        """The first block's input, and what every block is called with besides."""
+        seen: list[tuple[Tensor, tuple, dict[str, Any]]] = []
 
-    def keep(block: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        named = dict(named)
-        hidden = args[0] if args else named.pop("hidden_states")
-        entries.append(_Entry(layout.compact(hidden[0]), args[1:], named))
+        def skip(hidden_states: Tensor, *args: Any, **named: Any) -> Tensor:
+            seen.append((hidden_states, args, named))
+            return hidden_states
 
-    def skip(hidden_states: Tensor, *args: Any, **named: Any) -> Tensor:
-        return hidden_states
+        with torch.no_grad(), _replaced(self.blocks, skip):
+            _logits(self.work.model, layout, rows=layout.position_ids[0, :1])
+        if len(seen) != len(self.blocks) or any(one[0] is not seen[0][0] for one in seen):
+            raise ModelError(
+                f"{type(self.work.model).__name__} does more between its blocks than call them in "
+                "turn, so their gradients have to fit memory all at once; allow more memory"
+            )
+        return seen[0][0], [one[1:] for one in seen]
 
-    targets = [target for block in work.targets[:-1] for target in block]
-    with ExitStack() as stack, torch.no_grad():
-        for block in blocks:
-            handle = block.register_forward_pre_hook(keep, with_kwargs=True)
-            stack.callback(handle.remove)
-        stack.enter_context(work.attention(layout))
-        stack.enter_context(ragged_linears(targets, layout, (), None, None, prefixes))
-        stack.enter_context(_replaced([blocks[-1]], skip))
-        _logits(work.model, layout, rows=layout.loss_rows[:1])
-    return entries
-
-
-def _head(
-    model: PreTrainedModel, blocks: Sequence[nn.Module], out: Tensor, layout: Ragged
-) -> Tensor:
-    """(L, V) logits from the last block's output: the model with its blocks taken out."""
-    rows = out[:, layout.loss_rows]
-
-    def pass_on(hidden_states: Tensor, *args: Any, **named: Any) -> Tensor:
-        return rows
-
-    with _replaced(blocks, pass_on):
+    def _head(self, out: Tensor, layout: Ragged) -> Tensor:
+        """(L, V) logits from the last block's output: the model with its blocks taken out."""
         at = layout.loss_rows
-        return model(
-            input_ids=layout.input_ids[:, at],
-            position_ids=layout.position_ids[:, at],
-            use_cache=False,
-        ).logits[0]
+        rows = out[:, at]
+
+        def pass_on(hidden_states: Tensor, *args: Any, **named: Any) -> Tensor:
+            return rows
+
+        with _replaced(self.blocks, pass_on):
+            return self.work.model(
+                input_ids=layout.input_ids[:, at],
+                position_ids=layout.position_ids[:, at],
+                use_cache=False,
+            ).logits[0]
 
 
 def _logits(model: PreTrainedModel, layout: Ragged, rows: Tensor | None = None) -> Tensor:

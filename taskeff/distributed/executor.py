@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 from taskeff.config import RunConfig
+from taskeff.distributed.coslow import measure
 from taskeff.distributed.grid import run_cells
-from taskeff.distributed.scoring import measure_signals
 from taskeff.distributed.session import ray_session
 from taskeff.distributed.tracking import check_tracking
 from taskeff.finetune.cells import Cell
 from taskeff.run.cost import check_placement
+from taskeff.run.data_sets import data_sets, follow
 from taskeff.run.plan import Plan
 from taskeff.run.progress import Progress
 
@@ -57,7 +58,10 @@ class RayExecutor:
     ) -> None:
         """See `taskeff.run.executor`."""
         self._start()
-        measure_signals(plan, list(tasks), progress, check)
+        config = plan.config
+        made = data_sets(plan, tasks)
+        events = measure(made, config.model, config.coslow, config.actors)
+        follow(plan, events, progress, check)
 
     def _start(self) -> None:
         if not self._started:

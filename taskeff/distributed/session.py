@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -51,22 +52,44 @@ def ray_session(cluster: ClusterConfig | None = None) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     if address:
         env_vars = {key: value for key, value in _WORKER_ENV.items() if key not in _job_env()}
-        ray.init(address=address, runtime_env={"env_vars": env_vars}, log_to_driver=False)
+        with _quiet_backend():
+            ray.init(address=address, runtime_env={"env_vars": env_vars}, log_to_driver=False)
     else:
         if cluster is not None:
             _check_machine(cluster)
-        ray.init(
-            # Ray Data's read tasks find room beside as many one-core workers as there are cores.
-            num_cpus=(os.cpu_count() or 1) + 1,
-            include_dashboard=False,
-            runtime_env={"env_vars": _LOCAL_ENV},
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        with _quiet_backend():
+            ray.init(
+                # Ray Data's read tasks find room beside as many one-core workers as there are
+                # cores.
+                num_cpus=(os.cpu_count() or 1) + 1,
+                include_dashboard=False,
+                runtime_env={"env_vars": _LOCAL_ENV},
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _quiet_backend() -> Iterator[None]:
+    """Start Ray so that its C++ side keeps to its log files; what goes wrong is raised anyway.
+
+    It warns of every actor of Ray Data that a restart may miss its arguments, which the operator
+    keeps for it; and it announces the level that keeps it from doing so.
+    """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _job_env() -> dict[str, str]:

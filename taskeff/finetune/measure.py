@@ -17,7 +17,7 @@ from taskeff.finetune.cells import Cell, TaskSeed, cell_folder, read_results, ve
 from taskeff.finetune.checkpoints import Checkpoints, publish_weights
 from taskeff.finetune.evaluate import Evaluation, evaluate
 from taskeff.finetune.loop import FineTuner, Training
-from taskeff.models import load_model, load_tokenizer
+from taskeff.models import check_cuda, load_model, load_tokenizer
 from taskeff.storage import Store
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.task import Task
@@ -47,6 +47,7 @@ def measure(
     Raises:
         TaskeffError: what the user must mend; every worker of the group raises.
     """
+    check_cuda(0 if device == "cpu" else config.cluster.gpus_per_worker)
     # Without a GPU too workers must find each other, which they do where they are told of it.
     workers = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
     cells = sorted(wanted.cells)

@@ -2,8 +2,8 @@
 
 No padding and no quadratic mask: attention runs per example (equal lengths together), everything
 else is row-wise. Rows of a shared prefix appear once per example, so that every example keeps its
-own backward pass, while `unique` names the rows whose forward matmuls are computed at all: the
-first micro-batch computes the prefix, the others take it from there.
+own backward pass, while `unique` names the rows whose forward matmuls are computed at all: a
+prefix goes through the model once, alone, and every micro-batch takes its rows from there.
 
 Shapes: T rows (tokens of all examples), P prefix rows, U unique rows, L answer tokens, H heads,
 d head width.
@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from importlib.util import find_spec
-from itertools import accumulate, groupby
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -32,12 +31,11 @@ from taskeff.tasks.prompts import TokenizedExample
 class Ragged:
     """A micro-batch of examples in one row, ordered as in `members`.
 
-    input_ids, position_ids: (1, T) int64. members: the examples' numbers in the whole set.
-    lengths, answers: tokens and answer tokens of each; an example's last `answers` rows are those
-    that predict its answer. unique: (U,) int64 rows to compute, expand: (T,) int64 from every row
-    to its place among those, the P of the prefix before them if they are cached; None where no
-    rows are shared. loss_rows, targets, owner: (L,) int64. keeps: P where later micro-batches want
-    the prefix's rows; cached: whether an earlier one has computed them.
+    input_ids, position_ids: (1, T) int64. members: the examples' numbers in the whole set; none of
+    a prefix. lengths, answers: tokens and answer tokens of each; an example's last `answers` rows
+    are those that predict its answer. unique: (U,) int64 rows to compute, expand: (T,) int64 from
+    every row to its place among the P of the prefix and those; None where no rows are shared.
+    loss_rows, targets, owner: (L,) int64.
     """
 
     input_ids: Tensor
@@ -50,8 +48,6 @@ class Ragged:
     loss_rows: Tensor
     targets: Tensor
     owner: Tensor
-    keeps: int = 0
-    cached: bool = False
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """First and past-the-last row of each example."""
@@ -69,13 +65,11 @@ class Ragged:
         """(T, ...) -> (U, ...): one copy of what is shared."""
         return rows if self.unique is None else rows[self.unique]
 
-    def whole(self, rows: Tensor, prefix: Tensor | None) -> Tensor:
-        """(U, ...) -> with the (P, ...) rows before them that an earlier micro-batch computed."""
-        return torch.cat([prefix, rows]) if self.cached and prefix is not None else rows
-
-    def spread(self, rows: Tensor) -> Tensor:
-        """What `whole` returns -> (T, ...)."""
-        return rows if self.expand is None else rows.index_select(0, self.expand)
+    def spread(self, rows: Tensor, prefix: Tensor | None) -> Tensor:
+        """(U, ...) and the prefix's (P, ...) -> (T, ...)."""
+        if self.expand is None or prefix is None:
+            return rows
+        return torch.cat([prefix, rows]).index_select(0, self.expand)
 
 
 def lay_out(
@@ -83,9 +77,6 @@ def lay_out(
     members: Sequence[int],
     n_prefix: int,
     device: torch.device,
-    *,
-    keeps: int = 0,
-    cached: bool = False,
 ) -> Ragged:
     """The examples numbered `members` as one row; the first `n_prefix` tokens are common to all."""
     ids: list[int] = []
@@ -94,21 +85,18 @@ def lay_out(
     expand: list[int] = []
     loss_rows: list[int] = []
     targets: list[int] = []
-    for place, member in enumerate(members):
+    for member in members:
         example = examples[member]
         tokens = example.prompt_ids + example.answer_ids[:-1]
-        shared = n_prefix if place or cached else 0
-        expand += range(shared)
-        before = len(unique) + (n_prefix if cached else 0)
-        expand += range(before, before + len(tokens) - shared)
-        unique += range(len(ids) + shared, len(ids) + len(tokens))
+        expand += range(n_prefix)
+        expand += range(n_prefix + len(unique), len(unique) + len(tokens))
+        unique += range(len(ids) + n_prefix, len(ids) + len(tokens))
         first = len(ids) + len(example.prompt_ids) - 1
         loss_rows += range(first, first + len(example.answer_ids))
         targets += example.answer_ids
         ids += tokens
         positions += range(len(tokens))
     answers = tuple(len(examples[member].answer_ids) for member in members)
-    shares = len(unique) < len(ids)
 
     def tensor(values: list[int]) -> Tensor:
         return torch.tensor(values, device=device)
@@ -117,18 +105,27 @@ def lay_out(
         input_ids=tensor(ids)[None],
         position_ids=tensor(positions)[None],
         members=tuple(members),
-        lengths=tuple(
-            len(examples[m].prompt_ids) + len(examples[m].answer_ids) - 1 for m in members
-        ),
+        lengths=tuple(rows_of(examples[member]) for member in members),
         answers=answers,
-        unique=tensor(unique) if shares else None,
-        expand=tensor(expand) if shares else None,
+        unique=tensor(unique) if n_prefix else None,
+        expand=tensor(expand) if n_prefix else None,
         loss_rows=tensor(loss_rows),
         targets=tensor(targets),
         owner=tensor([place for place, count in enumerate(answers) for _ in range(count)]),
-        keeps=keeps,
-        cached=cached,
     )
+
+
+def lay_out_prefix(tokens: Sequence[int], device: torch.device) -> Ragged:
+    """A prefix alone: nobody's answer."""
+    row = torch.tensor(tokens, device=device)[None]
+    none = row.new_zeros(0)
+    places = torch.arange(len(tokens), device=device)[None]
+    return Ragged(row, places, (), (len(tokens),), (0,), None, None, none, none, none)
+
+
+def rows_of(example: TokenizedExample) -> int:
+    """Tokens of an example that go through the model: its last one predicts nothing."""
+    return len(example.prompt_ids) + len(example.answer_ids) - 1
 
 
 @dataclass(frozen=True)
@@ -136,7 +133,6 @@ class _Active:
     layout: Ragged
     last: frozenset[nn.Module]  # modules whose queries are needed on answer rows only
     watch: Callable[[nn.Module, Tensor, Tensor], None] | None
-    flash: bool
 
 
 _ACTIVE: ContextVar[_Active | None] = ContextVar("taskeff_ragged", default=None)
@@ -152,21 +148,16 @@ def ragged_attention(
     *,
     last: frozenset[nn.Module] = frozenset(),
     watch: Callable[[nn.Module, Tensor, Tensor], None] | None = None,
-    flash: bool = False,
 ) -> Iterator[None]:
     """Let `model` attend per example of `layout` instead of along its whole row.
 
     Args:
         last: attention modules whose output is used on answer rows only.
         watch: called with (attention module, key, value) of every layer.
-        flash: use flash-attn's variable-length kernel, one call for all examples.
 
     Raises:
-        ModelError: the architecture does not go through transformers' attention interface, or
-            `flash` without the package or on a model that it does not take.
+        ModelError: the architecture does not go through transformers' attention interface.
     """
-    if flash and (reason := flash_is_missing(model)):
-        raise ModelError(f"flash attention cannot run: {reason}; use sdpa")
     if not getattr(model, "_supports_attention_backend", False):
         raise ModelError(
             f"{type(model).__name__} has an attention of its own that examples cannot share a row "
@@ -177,7 +168,7 @@ def ragged_attention(
         id(m.config): m.config for m in model.modules() if hasattr(m, "config")
     }
     before = {key: config._attn_implementation for key, config in configs.items()}
-    token = _ACTIVE.set(_Active(layout, last, watch, flash))
+    token = _ACTIVE.set(_Active(layout, last, watch))
     try:
         for config in configs.values():
             config._attn_implementation_internal = _NAME
@@ -212,11 +203,6 @@ def _attention(
         )
     if active.watch is not None:
         active.watch(module, key, value)
-    if active.flash:
-        last = module in active.last
-        return _flash(
-            active.layout, last, query, key, value, scaling, sliding_window, softcap
-        ), None
     groups = query.shape[1] // key.shape[1]
     alike = list(active.layout.alike())
     # Squeezed and split, not indexed: an index's backward pass fills the whole row every time.
@@ -261,52 +247,6 @@ def _attend(
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return scores.float().softmax(-1).to(q.dtype) @ v
-
-
-def flash_is_missing(model: PreTrainedModel) -> str | None:
-    """Why flash-attn cannot run `model`; None where it can."""
-    if find_spec("flash_attn") is None:
-        return "the package flash-attn is not installed"
-    if model.device.type != "cuda" or model.dtype not in (torch.float16, torch.bfloat16):
-        return f"it takes float16 or bfloat16 on a GPU, not {model.dtype} on {model.device.type}"
-    return None
-
-
-def _flash(
-    layout: Ragged,
-    last: bool,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    scaling: float | None,
-    window: int | None,
-    cap: float | None,
-) -> Tensor:
-    """(1, H, T, d) -> (1, T, H, d) by one call; its causal mask is aligned at the ends."""
-    from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]
-
-    q, k, v = (states.squeeze(0).transpose(0, 1).contiguous() for states in (query, key, value))
-    counts = layout.answers if last else layout.lengths
-    attended = flash_attn_varlen_func(
-        q[layout.loss_rows] if last else q,
-        k,
-        v,
-        cu_seqlens_q=_starts(counts, q.device),
-        cu_seqlens_k=_starts(layout.lengths, q.device),
-        max_seqlen_q=max(counts),
-        max_seqlen_k=max(layout.lengths),
-        softmax_scale=scaling,
-        causal=True,
-        window_size=(-1, -1) if window is None else (window - 1, 0),
-        softcap=cap or 0.0,
-    )
-    if last:
-        attended = q.new_zeros(q.shape).index_copy(0, layout.loss_rows, attended)
-    return attended[None]
-
-
-def _starts(counts: Sequence[int], device: torch.device) -> Tensor:
-    return torch.tensor([0, *accumulate(counts)], dtype=torch.int32, device=device)
 
 
 AttentionInterface.register(_NAME, _attention)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from taskeff.estimate.adaptive import decide, scout_prior, scouts, tolerances
-from taskeff.estimate.fit import ceiling_of, task_curves
+from taskeff.estimate.run_tables import ceiling_of, task_curves
 from taskeff.finetune.cells import Cell
 from taskeff.run.cost import work
 from taskeff.run.plan import Plan

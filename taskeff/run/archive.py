@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from taskeff.coslow.result import RESULT
 from taskeff.errors import DataError
 from taskeff.finetune.cells import Cell
 from taskeff.run.plan import Plan
@@ -37,11 +38,21 @@ def export_results(plan: Plan) -> bytes:
         record = {"kind": "cell", **vars(cell), "hash": result["hash"]}
         records.append({**record, "result": {**result, "training": slim}})
     for name, result in plan.coslow_results().items():
-        parts = {"selection": plan.folder(name).read_json("selection.json"), "result": result}
+        selection = _drawn(plan.folder(name).read_json("selection.json"))
         record = {"kind": "coslow", "task": name, "hash": plan.coslow_hashes[name]}
-        records.append({**record, **parts})
+        records.append({**record, "selection": selection, "result": result})
     lines = (json.dumps(record, sort_keys=True, ensure_ascii=False) for record in records)
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _drawn(selection: dict[str, Any]) -> dict[str, list[str]]:
+    """Ids of the examples drawn, low and random, as archives hold them."""
+    if "low" in selection:  # of an archive already
+        return selection
+    return {
+        "low": [row["id"] for row in selection["rows"]],
+        "random": [row["id"] for row in selection["control"]],
+    }
 
 
 def import_results(plan: Plan, data: bytes, where: str) -> Imported:
@@ -65,7 +76,9 @@ def import_results(plan: Plan, data: bytes, where: str) -> Imported:
             folder = plan.folder(of)
             if record["kind"] == "coslow":
                 folder.write_json(record["selection"], "selection.json")
-            folder.write_json(record["result"], "result.json")
+                folder.write_json(record["result"], RESULT)
+            else:
+                folder.write_json(record["result"], "result.json")
             done.add(of)
             added += 1
     return Imported(added, known, foreign)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 
-from taskeff.config import RunConfig
-from taskeff.coslow.measure import measure_signal
+from taskeff.config import CosLowConfig, ModelConfig, RunConfig, ScoringConfig
+from taskeff.coslow.data_set import DataSet
+from taskeff.coslow.engines import BuiltinEngine, EngineFactory, engine_of
+from taskeff.coslow.pipeline import Outcome, Scored, Worker
 from taskeff.errors import TaskeffError
 from taskeff.finetune.cells import Cell, TaskSeed, seconds_of
 from taskeff.finetune.measure import measure
 from taskeff.memory import return_memory
-from taskeff.models import load_model, load_tokenizer
+from taskeff.models import load_tokenizer
 from taskeff.run.cost import cheap_first
+from taskeff.run.data_sets import data_sets, follow
 from taskeff.run.logs import published_log
 from taskeff.run.plan import Plan
 from taskeff.run.progress import Progress
-from taskeff.tasks.prompts import Prompter
 
 
 class InlineExecutor:
@@ -76,14 +79,48 @@ class InlineExecutor:
     ) -> None:
         """See `taskeff.run.executor`."""
         config = plan.config
-        model, tokenizer = load_model(config.model), load_tokenizer(config.model)
-        for name in sorted(tasks, key=lambda name: (tasks[name], name)):
-            check()
-            task, started = plan.tasks[name], time.monotonic()
-            prompter = Prompter(tokenizer, task.spec.description)
-            try:
-                result = measure_signal(model, task, prompter, config, plan.folder(name))
-            except TaskeffError as error:
-                progress.failed(name, str(error))
-            else:
-                progress.coslow(result, time.monotonic() - started)
+        order = sorted(tasks, key=lambda name: (tasks[name], name))
+        made = data_sets(plan, order)
+        events = _measured(made, config.model, config.coslow, config.actors, BuiltinEngine)
+        follow(plan, events, progress, check)
+
+
+class InProcess(AbstractContextManager["InProcess"]):
+    """Takes a ranking's data sets as far as they go, one after the other."""
+
+    def __init__(self, engine: EngineFactory | None = None):
+        self._engine = engine
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def data_sets(
+        self,
+        data_sets: Sequence[DataSet],
+        model: ModelConfig,
+        settings: CosLowConfig,
+        scoring: ScoringConfig,
+    ) -> Iterator[Scored | Outcome]:
+        """See `taskeff.run.ranking.Measures`."""
+        yield from _measured(
+            data_sets, model, settings, scoring, self._engine or engine_of(scoring)
+        )
+
+    def mapped(
+        self, function: Callable[..., Any], parts: Sequence[Sequence[Any]], **shared: Any
+    ) -> list[Any]:
+        """`function(part, **shared)` for every part, in order."""
+        return [function(part, **shared) for part in parts]
+
+
+def _measured(
+    data_sets: Sequence[DataSet],
+    model: ModelConfig,
+    settings: CosLowConfig,
+    scoring: ScoringConfig,
+    engine: EngineFactory,
+) -> Iterator[Scored | Outcome]:
+    worker = Worker(engine(model, settings, scoring), load_tokenizer(model))
+    for data in data_sets:
+        yield from worker.run(data)
+        return_memory()

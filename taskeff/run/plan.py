@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from taskeff.config import RunConfig
-from taskeff.coslow.measure import signal_hash
+from taskeff.coslow.fingerprint import signal_hash
+from taskeff.coslow.result import RESULT
 from taskeff.errors import ConfigError, TaskeffError, together
 from taskeff.finetune.cells import Cell, cell_folder, cell_hash, read_results
 from taskeff.models import check_weights, family_identity, load_architecture, load_tokenizer
@@ -65,15 +66,16 @@ class Plan:
 
     @property
     def ceiling(self) -> float | dict[str, float | None] | None:
-        """The score that counts as 1, as `curve.ceiling` asks: see `taskeff.estimate.fit`."""
+        """The score that counts as 1, as `curve.ceiling` asks: see `task_curves`."""
         if self.config.curve.ceiling == "human":
             return {name: task.spec.ceiling for name, task in self.tasks.items()}
         return 1.0 if self.config.curve.ceiling == "one" else None
 
     @property
     def notes(self) -> list[str]:
-        """What to know of the tasks that stop before the run's largest budget, a line each."""
-        return [note for task in self.tasks.values() if (note := short_note(task, self.config))]
+        """What to know of the tasks' rows, and of those too few for the run's largest budget."""
+        short = (short_note(task, self.config) for task in self.tasks.values())
+        return [*(n for task in self.tasks.values() for n in task.notes), *filter(None, short)]
 
     def hash_of(self, cell: Cell) -> str:
         """The hash of the cell's settings."""
@@ -88,14 +90,21 @@ class Plan:
     def coslow_hashes(self) -> dict[str, str]:
         """Task -> the hash of its CoS-Low's settings."""
         return {
-            name: signal_hash(self.config, task.data_hash, self.identity)
+            name: signal_hash(
+                task.data_hash,
+                self.identity,
+                self.config.model.dtype,
+                self.config.coslow,
+                tasks_seed=self.config.tasks.seed,
+                shard_rows=self.config.scoring.shard_rows,
+            )
             for name, task in self.tasks.items()
         }
 
     def coslow_results(self, tasks: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
         """The CoS-Low results published so far, of all tasks or of these; a request per task."""
         wanted = self.tasks if tasks is None else tasks
-        files = {name: (*self._coslow_path(name), "result.json") for name in wanted}
+        files = {name: (*self._coslow_path(name), RESULT) for name in wanted}
         return self.store.find_json(files)
 
     def folder(self, of: Cell | str) -> Store:

@@ -11,17 +11,20 @@ import pyarrow as pa
 from rich.console import Console
 from rich.text import Text
 
-from taskeff.coslow.measure import fingerprint
+from taskeff.coslow.result import TABLE
 from taskeff.estimate.calibration import Calibration
-from taskeff.estimate.fit import FitSettings, estimate_rows, fit_run, label_zero_shots, task_curves
+from taskeff.estimate.left_out import estimate_rows, predict_task
+from taskeff.estimate.run_tables import (
+    FitSettings,
+    ceiling_of,
+    fit_run,
+    label_zero_shots,
+    task_curves,
+)
 from taskeff.finetune.cells import Cell, versions
 from taskeff.report.collect import write_report
+from taskeff.run.data_sets import run_fingerprint
 from taskeff.run.plan import Plan
-
-
-def run_fingerprint(plan: Plan) -> dict[str, Any]:
-    """What the run's CoS-Lows are measured with."""
-    return fingerprint(plan.identity, plan.config.model, plan.config.coslow)
 
 
 def conclude(
@@ -62,9 +65,8 @@ def _fit(
         for budget, score in sorted(scores.items())
     ]
     store.write_table(pa.Table.from_pylist(rows), "curves.parquet")
-    store.write_table(
-        pa.Table.from_pylist([signals[name] for name in plan.tasks]), "coslow.parquet"
-    )
+    measured = [{key: signals[name][key] for key in TABLE} for name in plan.tasks]
+    store.write_table(pa.Table.from_pylist(measured), "coslow.parquet")
     curves = task_curves(rows, cap=config.cap, ceiling=plan.ceiling)
     settings = FitSettings(
         cap=config.cap,
@@ -81,9 +83,13 @@ def _fit(
         label_zero_shots(rows),
     )
     calibration.save(store)
-    held_out = {name: curves[name] for name in plan.held_out}
-    estimates = estimate_rows(calibration, held_out, signals, plan.ceiling)
-    store.write_table(pa.Table.from_pylist(estimates), "estimates.parquet")
+    held_out = [
+        predict_task(
+            calibration, curves[name], signals[name]["cos_low"], ceiling_of(plan.ceiling, name)
+        )
+        for name in plan.held_out
+    ]
+    store.write_table(pa.Table.from_pylist(estimate_rows(held_out)), "estimates.parquet")
     return calibration
 
 

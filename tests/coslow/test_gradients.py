@@ -1,21 +1,21 @@
 """The Gram matrix against plain autograd at batch size 1."""
 
+import pickle
 import subprocess
 import sys
-from itertools import pairwise, product
-from types import ModuleType
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 
 from taskeff.config import ModelConfig
-from taskeff.coslow.gradients import LoRA, gradient_gram
-from taskeff.coslow.gram import _Kept, ghost, ghost_is_cheaper, materialised
+from taskeff.coslow import gram as gram_module
+from taskeff.coslow.gradients import LoRA, Part, Plan, gradient_gram
+from taskeff.coslow.gram import Projected, Tiles
 from taskeff.coslow.linears import decoder_blocks, find_targets, prunable
 from taskeff.coslow.statistic import coslow
-from taskeff.errors import ConfigError, DataError, ModelError
-from taskeff.lm import ragged
+from taskeff.errors import DataError, ModelError
 from taskeff.lm.ragged import lay_out
 from taskeff.models import load_model, load_tokenizer
 from taskeff.tasks.prompts import Prompter, TokenizedExample
@@ -38,9 +38,9 @@ WAYS = {
     "share only": {"prune": False},
     "micro-batches": {"max_tokens": 150},
     "one by one": {"max_tokens": 1},
-    "layer-major": {"schedule": "layer-major"},
-    "layer-major, micro-batches": {"schedule": "layer-major", "max_tokens": 150},
-    "layer-major, plain": {"schedule": "layer-major", "share_prefix": False, "prune": False},
+    "block by block": {"groups": 3},
+    "two groups, micro-batches": {"groups": 2, "max_tokens": 150},
+    "block by block, plain": {"groups": 9, "share_prefix": False, "prune": False},
 }
 
 
@@ -62,67 +62,101 @@ def workload(request, llama):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_schedule_equals_autograd(llama, workload, way):
+def test_every_way_equals_autograd(llama, workload, way):
     examples, matrix = workload
     close(gradient_gram(llama, examples, SMALL, **WAYS[way]), matrix)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_architecture_equals_autograd(name):
-    """Every schedule, split and order; a store of 16 bits to 1e-4."""
+    """Every grouping of blocks, split and order."""
     model = build(name)
     examples = examples_of(8, 40, seed=1)
     matrix = plain_gram(model, examples, SMALL)
     order = np.random.default_rng(1).permutation(len(examples))
     shuffled = [examples[i] for i in order]
-    for schedule, max_tokens in product(("stored", "layer-major"), (2048, 200, 1)):
-        settings = {"schedule": schedule, "max_tokens": max_tokens}
+    for groups, max_tokens in product((1, 3), (2048, 200, 1)):
+        settings = {"groups": groups, "max_tokens": max_tokens}
         gram = gradient_gram(model, examples, SMALL, **settings)
         close(gram, matrix)
         again = gradient_gram(model, shuffled, SMALL, **settings)
         close(again, matrix[np.ix_(order, order)])
-    half = gradient_gram(model, examples, SMALL, schedule="stored-half", max_tokens=200)
-    assert 0 < np.abs(half.cosines - cosines(matrix)).max() <= 1e-4
-    true = gradient_gram(model, examples, None, max_tokens=200)
+    true = gradient_gram(model, examples, None, groups=2, max_tokens=200)
     close(true, plain_gram(model, examples, None))
 
 
-@pytest.mark.parametrize("rank", [1, 8, 64])
-@pytest.mark.parametrize("scale", [1e-30, 1, 1e30])
-def test_gradients_stored_in_16_bits_stay_close(rank, scale):
-    generator = torch.Generator().manual_seed(rank)
-    n, out, rows = 6, 24, 5
-    deltas = scale * torch.randn(n, rows, out, generator=generator)
-    deltas[0] = 0
-    inputs = torch.randn(n, rows, rank, generator=generator)
-    kept = _Kept(torch.empty(n, out * rank, dtype=torch.float16), torch.ones(n), n)
-    for i in range(n):
-        kept.put(i, deltas[i].T, inputs[i])
-    flat = (deltas.double().transpose(1, 2) @ inputs.double()).flatten(1)
-    found, exact = kept.products()[1:, 1:].numpy(), (flat @ flat.T)[1:, 1:].numpy()
-    assert np.abs(cosines(found) - cosines(exact)).max() <= 2e-4
-    np.testing.assert_allclose(np.diag(found), np.diag(exact), rtol=1e-3)
-    assert not kept.products()[0].any()
-
-
+@pytest.mark.parametrize("chunk", [1 << 28, 30_000])
 @pytest.mark.parametrize("max_tokens", [2048, 150])
-def test_true_weight_gradients(llama, workload, max_tokens):
+def test_true_weight_gradients(llama, workload, max_tokens, chunk, monkeypatch):
+    monkeypatch.setattr(gram_module, "CHUNK_BYTES", chunk)
     examples, _ = workload
     gram = gradient_gram(llama, examples, None, max_tokens=max_tokens)
     close(gram, plain_gram(llama, examples, None))
 
 
-def test_ghost_and_materialised_forms_agree_and_the_cheaper_is_chosen():
-    generator = torch.Generator().manual_seed(0)
+@pytest.mark.parametrize("projection", [SMALL, None], ids=["projected", "true"])
+def test_the_matrix_is_symmetric_to_the_last_bit(llama, projection):
+    matrix = gradient_gram(llama, examples_of(37, 0), projection, max_tokens=400).matrix
+    assert np.array_equal(matrix, matrix.T)
 
-    def pair(rows, out, width):
-        sizes = ((rows, out), (rows, width))
-        return tuple(torch.randn(*size, generator=generator) for size in sizes)
 
-    pairs = [pair(rows, 12, 20) for rows in (1, 3, 5, 2)]
-    torch.testing.assert_close(ghost(pairs), materialised(pairs), rtol=1e-5, atol=1e-4)
-    assert ghost_is_cheaper([pair(2, 256, 256)] * 4)
-    assert not ghost_is_cheaper([pair(64, 8, 8)] * 4)
+def test_tiles_are_symmetric_whatever_the_order_of_a_sum():
+    tiles = Tiles(3)
+    tiles.add([2, 0], [2, 0], np.array([[1.0, 2.0], [2.0 + 2**-51, 3.0]]))
+    tiles.add([2, 0], [1], np.array([[4.0], [5.0]]))
+    assert np.array_equal(tiles.matrix, tiles.matrix.T)
+    np.testing.assert_allclose(tiles.matrix, [[3, 5, 2], [5, 0, 4], [2, 4, 1]])
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+@pytest.mark.parametrize(("prefix", "max_tokens"), [(40, 300), (0, 70)], ids=["shared", "mixed"])
+@pytest.mark.parametrize("projection", [LoRA(), None], ids=["projected", "true"])
+def test_two_parts_of_a_plan_make_the_whole_matrix(llama, projection, prefix, max_tokens, groups):
+    """Each part's gradients are those of the whole, bit for bit."""
+    plan = Plan.make(llama.config, examples_of(48, prefix), projection, max_tokens=max_tokens)
+    assert len(plan.batches) > 5
+    everyone = plan.members(range(len(plan.batches)))
+    whole = gradients(Part(llama, plan, range(len(plan.batches))), groups)
+    parts = [Part(llama, plan, range(first, len(plan.batches), 2)) for first in (1, 0)]
+    found = [gradients(part, groups) for part in parts]
+    tiles = Tiles(48)
+    for name, together in whole.items():
+        for part, own in zip(parts, found, strict=True):
+            for place, member in enumerate(part.members):
+                assert torch.equal(one(own[name], place), one(together, everyone.index(member)))
+        for i, j in ((0, 0), (1, 1), (1, 0)):
+            products = parts[i].factor * found[i][name].products(found[j][name])
+            tiles.add(parts[i].members, parts[j].members, products)
+    single = gradient_gram(llama, plan.examples, projection, max_tokens=max_tokens, groups=groups)
+    norms = np.sqrt(np.diag(single.matrix))
+    assert np.abs((tiles.matrix - single.matrix) / np.outer(norms, norms)).max() < 1e-7
+    losses = np.where(np.isnan(parts[0].losses), parts[1].losses, parts[0].losses)
+    assert np.array_equal(losses, single.losses)
+
+
+def gradients(part, groups):
+    """Every linear's gradients of one part, through a pickle as between actors."""
+    found = {}
+    for _ in part.sweep(groups, found.__setitem__):
+        pass
+    return pickle.loads(pickle.dumps(found))
+
+
+def one(gradients, place):
+    """One example's gradient, or the rows it is made of."""
+    if isinstance(gradients, Projected):
+        return gradients.rows[place]
+    rows = slice(*gradients.ends[place : place + 2])
+    return torch.cat([gradients.deltas[rows], gradients.inputs[rows]], dim=1)
+
+
+def test_a_sweep_goes_from_the_last_group_to_the_first(llama):
+    plan = Plan.make(llama.config, examples_of(4, 0), SMALL, max_tokens=100)
+    found = {}
+    for left in Part(llama, plan, [0]).sweep(3, found.__setitem__):
+        blocks = {int(name.split(".")[2]) for name in found}
+        assert blocks == set(range(left, 3))
+    assert left == 0
 
 
 def test_order_of_examples_only_permutes(llama, workload):
@@ -175,7 +209,7 @@ def test_the_model_comes_back_as_it_was(llama):
     llama.train()
     llama.model.norm.weight.requires_grad_(False)
     attention = llama.config._attn_implementation
-    gradient_gram(llama, examples_of(3, 40), SMALL, schedule="layer-major")
+    gradient_gram(llama, examples_of(3, 40), SMALL, groups=2)
     assert llama.training
     assert not llama.model.norm.weight.requires_grad
     assert llama.model.embed_tokens.weight.requires_grad
@@ -254,16 +288,14 @@ def test_half_precision_is_near_and_finite(dtype):
     np.testing.assert_allclose(np.diag(gram.matrix), np.diag(exact.matrix), rtol=0.3)
 
 
-def test_auto_takes_less_memory_where_there_is_less(llama, monkeypatch):
-    from taskeff.coslow import gradients
-
-    taken = []
-    choose = gradients._choose
-    monkeypatch.setattr(gradients, "_choose", lambda *a: taken.append(choose(*a)) or taken[-1])
-    examples = examples_of(10, 0)
-    for memory in (1 << 40, 500_000, 1):
-        gradient_gram(llama, examples, SMALL, memory=memory, max_tokens=30)
-    assert taken == ["stored", "stored-half", "layer-major"]
+def test_less_memory_means_more_groups(llama):
+    plan = Plan.make(llama.config, examples_of(10, 0), SMALL, max_tokens=30)
+    part = Part(llama, plan, range(len(plan.batches)))
+    needs = {groups: part._need(groups, False) for groups in (1, 2, 3)}
+    assert sorted(needs, key=needs.__getitem__) == [3, 2, 1]
+    assert [part.groups(needs[groups]) for groups in (1, 2, 3)] == [1, 2, 3]
+    assert part.groups(1) == 3
+    assert part.groups(1 << 40) == 1
 
 
 BAD = {
@@ -286,58 +318,19 @@ def test_bad_examples_are_named(llama, case):
         gradient_gram(llama, examples, SMALL)
 
 
-@pytest.mark.parametrize("name", ["llama", "mistral", "gemma2"])
-def test_the_flash_call_equals_sdpa(name, monkeypatch):
-    """flash-attn's documented semantics stand in for its kernel, which needs a GPU."""
-
-    def varlen(q, k, v, **how):
-        out = []
-        ends_q, ends_k = how["cu_seqlens_q"].tolist(), how["cu_seqlens_k"].tolist()
-        for (a, b), (c, d) in zip(pairwise(ends_q), pairwise(ends_k), strict=True):
-            keys, values = (
-                x[c:d].repeat_interleave(q.shape[1] // k.shape[1], dim=1).transpose(0, 1)
-                for x in (k, v)
-            )
-            scores = q[a:b].transpose(0, 1) @ keys.transpose(1, 2) * how["softmax_scale"]
-            if how["softcap"]:
-                scores = how["softcap"] * torch.tanh(scores / how["softcap"])
-            at = torch.arange(d - c)[None] - torch.arange(b - a)[:, None] - (d - c) + (b - a)
-            left = how["window_size"][0]
-            hidden = (at > 0) | ((at < -left) if left >= 0 else False)
-            weights = scores.masked_fill(hidden, float("-inf")).softmax(-1)
-            out.append((weights @ values).transpose(0, 1))
-        return torch.cat(out)
-
-    module = ModuleType("flash_attn")
-    module.flash_attn_varlen_func = varlen
-    monkeypatch.setitem(sys.modules, "flash_attn", module)
-    monkeypatch.setattr(ragged, "flash_is_missing", lambda model: None)
-    model, examples = build(name), examples_of(6, 40)
-    for schedule in ("stored", "layer-major"):
-        settings = {"schedule": schedule, "max_tokens": 150}
-        sdpa = gradient_gram(model, examples, SMALL, **settings)
-        flash = gradient_gram(model, examples, SMALL, attention="flash", **settings)
-        np.testing.assert_allclose(flash.cosines, sdpa.cosines, atol=1e-6, rtol=0)
-
-
-def test_flash_attention_is_refused_where_it_cannot_run(llama):
-    with pytest.raises(ModelError, match=r"flash-attn is not installed|not torch\.float32 on cpu"):
-        gradient_gram(llama, examples_of(2, 0), SMALL, attention="flash")
-    with pytest.raises(ConfigError, match="use sdpa or flash"):
-        gradient_gram(llama, examples_of(2, 0), SMALL, attention="eager")
-
-
 def test_the_engine_needs_no_ray():
     code = (
         "import sys; sys.modules['ray'] = None;"
-        "import taskeff.coslow.workflow, taskeff.coslow.gradients"
+        "import taskeff.run.labelling, taskeff.coslow.gradients"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_an_unknown_schedule_is_refused(llama):
-    with pytest.raises(ConfigError, match="use auto, stored"):
-        gradient_gram(llama, examples_of(2, 0), SMALL, schedule="fast")
+def test_blocks_that_are_no_plain_chain_are_refused_in_groups():
+    model = build()
+    model.model.layers[1].register_forward_pre_hook(lambda block, args: (args[0] + 1, *args[1:]))
+    with pytest.raises(ModelError, match="does more between its blocks"):
+        gradient_gram(model, examples_of(2, 0), SMALL, groups=2)
 
 
 def test_a_model_without_blocks_is_refused():
@@ -364,11 +357,11 @@ def trained(tiny_model):
     return load_model(config, "cpu"), rows
 
 
-@pytest.mark.parametrize("schedule", ["stored", "layer-major"])
+@pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("max_tokens", [2048, 400])
-def test_the_trained_model_equals_autograd(trained, schedule, max_tokens):
+def test_the_trained_model_equals_autograd(trained, groups, max_tokens):
     model, rows = trained
-    gram = gradient_gram(model, rows, LoRA(), schedule=schedule, max_tokens=max_tokens)
+    gram = gradient_gram(model, rows, LoRA(), groups=groups, max_tokens=max_tokens)
     close(gram, plain_gram(model, rows, LoRA()))
 
 

@@ -30,7 +30,7 @@ def test_an_imported_run_is_finished(local_run, tiny_model, tmp_path, monkeypatc
     code, out, _ = run_cli(monkeypatch, capsys, "import", "-c", target, "--file", archive)
     assert code == 0 and "12 results taken over, 0 were" in out
     monkeypatch.setattr("taskeff.run.inline.measure", None)
-    monkeypatch.setattr("taskeff.run.inline.measure_signal", None)
+    monkeypatch.setattr("taskeff.run.inline.Worker", None)
     calibrate(parse_config(run_values(tiny_model, storage), "test"), InlineExecutor, QUIET)
     ours, theirs = (s / "tiny/calibration.json" for s in (storage, local_run))
     assert ours.read_bytes() == theirs.read_bytes()
