@@ -99,7 +99,7 @@ class TrainingConfig(_Section):
     mixed_precision: Literal["no", "bf16"] = "no"
     """bf16: weights and optimiser states stay float32, passes run in bfloat16."""
     strategy: Literal["auto", "single", "ddp", "fsdp", "deepspeed"] = "auto"
-    """How a row's workers share the model; auto: see `taskeff.finetune.strategies.choose`."""
+    """How a job's workers share the model; auto: see `taskeff.finetune.strategies.choose`."""
     deepspeed_config: dict[str, Any] | None = None
     """A DeepSpeed JSON file, read where the run is started so that workers need not find it.
     It says how to shard; optimiser, batch, clipping and precision are this section's."""
@@ -260,16 +260,16 @@ class NodeType(_Section):
 
 
 class ClusterConfig(_Section):
-    """What one row of cells asks of the Ray cluster."""
+    """What one job, cells that a worker group measures, asks of the Ray cluster."""
 
-    workers_per_row: int = Field(default=1, ge=1)
+    workers_per_job: int = Field(default=1, ge=1)
     cpus_per_worker: float = Field(default=1, gt=0)
     gpus_per_worker: float = Field(default=0, ge=0)
     max_concurrent_jobs: int = Field(default=2, ge=1)
     """Jobs that run side by side; what the cluster can place, not what it has now."""
-    rows_per_job: int = Field(default=1, ge=1)
-    """Rows measured one after the other by one worker group: starting a group costs some 25
-    seconds of imports, which tiny rows should share; rows of their own job fail on their own."""
+    task_seeds_per_job: int = Field(default=1, ge=1)
+    """Tasks and seeds measured one after the other by one worker group: starting a group costs some
+    25 seconds of imports, which tiny tasks should share; those of their own job fail alone."""
     threads_per_worker: int = Field(default=1, ge=1)
     max_failures: int = Field(default=2, ge=0)
     """How often a job whose worker, node or trial died is started again."""
@@ -328,10 +328,10 @@ class RunConfig(_Section):
 
     @model_validator(mode="after")
     def _training_fits(self) -> RunConfig:
-        if self.training.strategy == "single" and self.cluster.workers_per_row > 1:
+        if self.training.strategy == "single" and self.cluster.workers_per_job > 1:
             raise ValueError(
-                f"training.strategy single uses one worker, cluster.workers_per_row is "
-                f"{self.cluster.workers_per_row}; use auto, ddp, fsdp or deepspeed"
+                f"training.strategy single uses one worker, cluster.workers_per_job is "
+                f"{self.cluster.workers_per_job}; use auto, ddp, fsdp or deepspeed"
             )
         if self.training.mixed_precision != "no" and self.model.dtype != "float32":
             raise ValueError(

@@ -95,9 +95,9 @@ def forecast(plan: Plan, results: Mapping[Cell, Mapping[str, Any]]) -> Forecast:
     lanes = lanes_of(config.cluster, need)
     pending = [cell for cell in plan.cells if cell not in results]
     durations = expected(plan, pending, results, parameters)
-    schedule = make_schedule(durations.seconds, lanes, per_job=config.cluster.rows_per_job)
+    schedule = make_schedule(durations.seconds, lanes, per_job=config.cluster.task_seeds_per_job)
     cluster = config.cluster
-    hours = schedule.busy / 3600 * cluster.workers_per_row * (cluster.gpus_per_worker or 1)
+    hours = schedule.busy / 3600 * cluster.workers_per_job * (cluster.gpus_per_worker or 1)
     price = cluster.price_per_gpu_hour if cluster.gpus_per_worker else None
     return Forecast(
         cells=len(plan.cells),
@@ -262,7 +262,7 @@ def _paces(
 ) -> tuple[float, float]:
     """(seconds of training, of evaluation) per operation and parameter."""
     cluster = plan.config.cluster
-    guess = parameters / (_tflops(cluster) * 1e12 * cluster.workers_per_row)
+    guess = parameters / (_tflops(cluster) * 1e12 * cluster.workers_per_job)
     works = {cell: work_of(plan, cell) for cell in results}
     trained = sum(works[cell].training for cell, r in results.items() if r["training"])
     read = sum(works[cell].reading for cell in results)

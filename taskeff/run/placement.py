@@ -43,10 +43,10 @@ def demand(config: RunConfig, parameters: float | None) -> Demand:
         copies = 4.0 if config.training.method == "full" else 1.0
         gb = parameters * BYTES[config.model.dtype] * copies / 1e9
         if config.training.strategy not in ("single", "ddp"):
-            gb /= cluster.workers_per_row
+            gb /= cluster.workers_per_job
     on_gpu = cluster.gpus_per_worker > 0
     return Demand(
-        cluster.workers_per_row,
+        cluster.workers_per_job,
         cluster.cpus_per_worker,
         cluster.gpus_per_worker,
         gpu_memory_gb=gb / cluster.gpus_per_worker if on_gpu else 0.0,
@@ -68,7 +68,7 @@ def jobs_at_once(cluster: ClusterConfig, need: Demand) -> int:
             f"cluster: a job needs {need}; the largest node type offers {_offer(largest)} on at "
             f"most {largest.max_nodes} {nodes} ({largest.name}), and all node types together hold "
             f"{workers} such workers: name larger node types in cluster.node_types, or ask for "
-            "less (cluster.workers_per_row, gpus_per_worker, training.method)"
+            "less (cluster.workers_per_job, gpus_per_worker, training.method)"
         )
     return workers // need.workers
 

@@ -25,7 +25,7 @@ L4 = NodeType(name="l4", cpus=12, gpus=1, gpu_memory_gb=24, max_nodes=4)
 
 
 def cluster(**changes) -> ClusterConfig:
-    return ClusterConfig(gpus_per_worker=1, workers_per_row=2, **changes)
+    return ClusterConfig(gpus_per_worker=1, workers_per_job=2, **changes)
 
 
 def test_jobs_that_fit_are_counted():
@@ -66,7 +66,7 @@ def test_a_count_of_jobs_is_really_placeable(workers, cpus, gpus, n):
 def test_memory_counts_what_training_holds_at_least(tiny_model, tmp_path):
     values = run_values(tiny_model, tmp_path)
     values["model"]["dtype"] = "bfloat16"
-    values["cluster"] = {"gpus_per_worker": 1, "workers_per_row": 2}
+    values["cluster"] = {"gpus_per_worker": 1, "workers_per_job": 2}
     sharded = demand(parse_config(values, "test"), 8e9)
     assert sharded.gpu_memory_gb == 32  # weights, gradients, two moments: 4 x 16 GB over two
     values["training"]["strategy"] = "ddp"
@@ -143,7 +143,7 @@ def test_plan_refuses_what_can_never_be_placed(tiny_model, tmp_path, monkeypatch
     values = run_values(tiny_model, tmp_path)
     values["cluster"] = {
         "gpus_per_worker": 1,
-        "workers_per_row": 2,
+        "workers_per_job": 2,
         "node_types": [{"name": "small", "cpus": 4, "gpus": 1, "max_nodes": 1}],
     }
     config = write_config(tmp_path, values)
@@ -161,7 +161,7 @@ def test_this_machine_is_asked_before_a_local_cluster_starts(tiny_model, tmp_pat
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     values = run_values(tiny_model, tmp_path)
-    values["cluster"] = {"workers_per_row": 4096}
+    values["cluster"] = {"workers_per_job": 4096}
     with pytest.raises(ClusterError, match="a job asks for 4096 CPUs"):
         calibrate(parse_config(values, "test"), RayExecutor, Console(quiet=True))
 
