@@ -8,6 +8,9 @@ learning curve; nothing is trained.
 Shapes: N labelled rows, C answers of a row.
 """
 
+# pyright: basic
+# numpy and scipy declare only a part of their types.
+
 from __future__ import annotations
 
 import math
@@ -19,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix
 
 from taskeff.errors import DataError
 
@@ -253,7 +255,9 @@ def kernel_pilot(
     label = np.array([list(answers).index(one) for one in labels])
     if shown.shape[:1] != (n,) or not (shown == label[:, None]).any(1).all():
         raise DataError("every row's label must be among the answers offered for it")
-    called = [[name, *(answers[a] for a in row)] for name, row in zip(names, shown, strict=True)]
+    called = [
+        [name, *(str(answers[a]) for a in row)] for name, row in zip(names, shown, strict=True)
+    ]
     own = (shown == label[:, None]).argmax(1)
     kernel = answer_kernel(matrix, own.tolist(), names=called)
     scores = kernel.left_out_scores(ridge)
@@ -262,20 +266,18 @@ def kernel_pilot(
     others = scores.copy()
     others[rows, own] = -np.inf
     margins = scores[rows, own] - others.max(1)
-    hits = int((predicted == label).sum())
+    confusion = _confusion(label, predicted, len(answers))
+    hits = int(confusion.trace())
     ends = binomtest(hits, n).proportion_ci(level, method="wilson")
     doubtful = [int(i) for i in np.argsort(margins, kind="stable") if margins[i] < 0]
     return KernelPilot(
         accuracy=hits / n,
         interval=(float(ends.low), float(ends.high)),
         level=level,
-        macro_f1=_macro_f1(label, predicted),
+        macro_f1=_macro_f1(confusion),
         n_rows=n,
         answers=tuple(answers),
-        confusion=tuple(
-            tuple(int(v) for v in row)
-            for row in confusion_matrix(label, predicted, labels=range(len(answers)))
-        ),
+        confusion=tuple(tuple(int(v) for v in row) for row in confusion),
         curve=tuple(kernel.curve(ridge=ridge, subsets=subsets, seed=seed)),
         predicted=tuple(answers[int(i)] for i in predicted),
         margins=tuple(float(m) for m in margins),
@@ -287,10 +289,15 @@ def kernel_pilot(
     )
 
 
-def _macro_f1(label: Ints, predicted: Ints) -> float:
-    kinds = np.union1d(label, predicted)
-    table = confusion_matrix(label, predicted, labels=kinds)
-    return float(np.mean(2 * table.diagonal() / (table.sum(0) + table.sum(1))))
+def _confusion(label: Ints, predicted: Ints, c: int) -> Ints:
+    table = np.zeros((c, c), dtype=np.int64)
+    np.add.at(table, (label, predicted), 1)
+    return table
+
+
+def _macro_f1(confusion: Ints) -> float:
+    met = confusion.sum(0) + confusion.sum(1)
+    return float(np.mean(2 * confusion.diagonal()[met > 0] / met[met > 0]))
 
 
 def _error(accuracy: float, tested: int, subset_variance: float) -> float:
