@@ -96,6 +96,7 @@ def run_config(model: str, storage: str, lanes: int, **training: Any):
 def ours(config: Any) -> dict[str, float]:
     """The product's own grid, from nothing to published cells."""
     from rich.console import Console
+
     from taskeff.distributed.executor import RayExecutor
     from taskeff.finetune.cells import seconds_of
     from taskeff.run.driver import calibrate

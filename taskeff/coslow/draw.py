@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 
 from taskeff.coslow.data_set import DataSet, published, scored_pool
 from taskeff.coslow.handoff import hand_off, read_labels, to_annotate
@@ -115,7 +115,7 @@ def _problems(folder: Store, parts: Sequence[str]) -> list[str]:
     found: list[str] = []
     for part in parts:
         table = folder.read_table(part)
-        bad = table.filter(pa.compute.is_null(table["confidence"])).to_pylist()
+        bad = table.filter(pc.is_null(table["confidence"])).to_pylist()
         found += [f"{row['where']}: {row['reason']}" for row in bad[:MOST_PROBLEMS]]
         if len(found) >= MOST_PROBLEMS:
             break

@@ -23,8 +23,10 @@ Prompts = Sequence[Sequence[int]]
 class ConfidenceEngine(Protocol):
     """What scores prompts."""
 
-    model: PreTrainedModel | None
-    """The model it holds, which then takes gradients too; None if it has none of ours."""
+    @property
+    def model(self) -> PreTrainedModel | None:
+        """The model it holds, which then takes gradients too; None if it has none of ours."""
+        ...
 
     def score(
         self, prompts: Prompts, *, stop_ids: Sequence[int], max_new_tokens: int

@@ -92,13 +92,10 @@ def _tiled(
             tiled_gram(
                 model,
                 rows,
-                projection=projection_of(settings),
+                projection_of(settings),
+                scoring,
                 targets=settings.targets,
                 memory=settings.gradient_memory,
-                actors=scoring.actors[1],
-                cpus=scoring.cpus_per_actor,
-                gpus=scoring.gpus_per_actor or 0,
-                threads=scoring.threads_per_actor,
             )
             for rows in both
             if rows
@@ -204,7 +201,8 @@ class _Reader:
         same = {"data": row["data"], "name": data.name}
         try:
             if scored_pool(data) is None:
-                for shard in shards_to_score(data, _tokenizer(self._model)):
+                known = _tokenizer(self._model)  # pyright: ignore[reportArgumentType]
+                for shard in shards_to_score(data, known):
                     yield {**same, "shard": pickle.dumps(shard), "error": ""}
             yield {**same, "shard": b"", "error": ""}
         except Exception as error:  # noqa: BLE001 - one source must not stop the others

@@ -59,6 +59,7 @@ def ray_session(cluster: ClusterConfig | None = None) -> Iterator[None]:
             _check_machine(cluster)
         with _quiet_backend():
             ray.init(
+                address="local",  # never a cluster that happens to run on this machine
                 # Ray Data's read tasks find room beside as many one-core workers as there are
                 # cores.
                 num_cpus=(os.cpu_count() or 1) + 1,

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from taskeff.config import parse_config
+from taskeff.coslow.result import RESULT, TABLE
 from taskeff.distributed.executor import RayExecutor
 from taskeff.errors import ClusterError, ConfigError, DataError, TaskeffError
 from taskeff.finetune.cells import Cell
@@ -53,7 +54,8 @@ class Watched(InlineExecutor):
             value = 0.1 * (1 + TASKS.index(name))
             result = {"task": name, "cos_low": value, "cos_low_low": value, "n_labels": 2}
             result |= {"cos_low_high": value, "random_cosine": 0.3, "mean_confidence": 0.7}
-            plan.folder(name).write_json(result, "result.json")
+            result |= dict.fromkeys(set(TABLE) - set(result))
+            plan.folder(name).write_json(result, RESULT)
             progress.coslow(result, 1.0)
 
 
@@ -75,7 +77,7 @@ def test_a_part_leaves_the_others_share_alone(config, local_run, tmp_path):
     shutil.copytree(local_run, tmp_path, dirs_exist_ok=True)
     plan = make_plan(config)
     for job in [*cheap_first(plan, plan.cells), *plan.tasks][1::2]:
-        plan.folder(job).remove("result.json")
+        plan.folder(job).remove(RESULT if isinstance(job, str) else "result.json")
     left = markers(tmp_path)
     assert len(left) == 6
     assert calibrate(config, InlineExecutor, QUIET, part=(0, 2)) is None
@@ -162,7 +164,7 @@ def test_a_lost_lease_ends_the_run(config):
 
 def reads(bucket) -> Counter:
     """How often each result was asked for in any way."""
-    asked = Counter(path for what, path in bucket.asked if path.endswith("/result.json"))
+    asked = Counter(path for what, path in bucket.asked if path.endswith(("/result.json", RESULT)))
     asked.subtract(path for what, path in bucket.asked if what == "write")
     return +asked
 
