@@ -61,6 +61,8 @@ class KernelPilot:
         macro_f1: mean F1 over the answers that are labelled or predicted.
         confusion: rows by label (first index) and predicted answer, in the order of `answers`.
         curve: by labels; the last point, N - 1, is `accuracy`.
+        n_offered: answers offered to a row; fewer than all make the accuracy too high, because
+            the label is always one of them.
         predicted: each row's predicted answer.
         margins: each row's score of its own label above the best other answer's: below 0 where
             the other rows speak against the label.
@@ -74,6 +76,7 @@ class KernelPilot:
     level: float
     macro_f1: float
     n_rows: int
+    n_offered: int
     answers: tuple[str, ...]
     confusion: tuple[tuple[int, ...], ...]
     curve: tuple[Point, ...]
@@ -251,7 +254,9 @@ def kernel_pilot(
     n = len(labels)
     names = [str(i) for i in range(n)] if ids is None else [str(i) for i in ids]
     shown = np.tile(np.arange(len(answers)), (n, 1)) if offered is None else np.asarray(offered)
-    _check_labels(labels, answers, names, level)
+    check_labels(labels, answers, names)
+    if not 0 < level < 1:
+        raise DataError(f"level {level} is no share; give one between 0 and 1, 0.8 say")
     label = np.array([list(answers).index(one) for one in labels])
     if shown.shape[:1] != (n,) or not (shown == label[:, None]).any(1).all():
         raise DataError("every row's label must be among the answers offered for it")
@@ -276,6 +281,7 @@ def kernel_pilot(
         level=level,
         macro_f1=_macro_f1(confusion),
         n_rows=n,
+        n_offered=shown.shape[1],
         answers=tuple(answers),
         confusion=tuple(tuple(int(v) for v in row) for row in confusion),
         curve=tuple(kernel.curve(ridge=ridge, subsets=subsets, seed=seed)),
@@ -289,26 +295,8 @@ def kernel_pilot(
     )
 
 
-def _confusion(label: Ints, predicted: Ints, c: int) -> Ints:
-    table = np.zeros((c, c), dtype=np.int64)
-    np.add.at(table, (label, predicted), 1)
-    return table
-
-
-def _macro_f1(confusion: Ints) -> float:
-    met = confusion.sum(0) + confusion.sum(1)
-    return float(np.mean(2 * confusion.diagonal()[met > 0] / met[met > 0]))
-
-
-def _error(accuracy: float, tested: int, subset_variance: float) -> float:
-    return math.sqrt(accuracy * (1 - accuracy) / tested + subset_variance)
-
-
-def _check_labels(
-    labels: Sequence[str], answers: Sequence[str], ids: Sequence[str], level: float
-) -> None:
-    if not 0 < level < 1:
-        raise DataError(f"level {level} is no share; give one between 0 and 1, 0.8 say")
+def check_labels(labels: Sequence[str], answers: Sequence[str], ids: Sequence[str]) -> None:
+    """That there are enough rows and that their labels differ; DataError says what is missing."""
     if len(ids) != len(labels):
         raise DataError(f"{len(ids)} ids for {len(labels)} labels; give one each")
     for name, label in zip(ids, labels, strict=True):
@@ -327,6 +315,21 @@ def _check_labels(
             f"every row has the label {labels[0]!r}, so there is nothing to tell apart; "
             "label rows of other answers too"
         )
+
+
+def _confusion(label: Ints, predicted: Ints, c: int) -> Ints:
+    table = np.zeros((c, c), dtype=np.int64)
+    np.add.at(table, (label, predicted), 1)
+    return table
+
+
+def _macro_f1(confusion: Ints) -> float:
+    met = confusion.sum(0) + confusion.sum(1)
+    return float(np.mean(2 * confusion.diagonal()[met > 0] / met[met > 0]))
+
+
+def _error(accuracy: float, tested: int, subset_variance: float) -> float:
+    return math.sqrt(accuracy * (1 - accuracy) / tested + subset_variance)
 
 
 def _check_distinct(blocks: Floats, names: Sequence[Sequence[str]] | None) -> None:
@@ -350,4 +353,12 @@ def _named(names: Sequence[Sequence[str]] | None, row: int, answer: int) -> str:
     return f"row {names[row][0]}, answer {names[row][answer + 1]!r}"
 
 
-__all__ = ["RIDGE", "AnswerKernel", "KernelPilot", "Point", "answer_kernel", "kernel_pilot"]
+__all__ = [
+    "RIDGE",
+    "AnswerKernel",
+    "KernelPilot",
+    "Point",
+    "answer_kernel",
+    "check_labels",
+    "kernel_pilot",
+]
