@@ -54,13 +54,15 @@ def results(
 ) -> str:
     """Every table, in the order of the plan."""
     found = _joined(lines, tasks, (*new, *old))
-    parts = [_status(found, new, old)]
+    groups = {"All": (*new, *old), "New": new, "Old": old}
+    rows = {title: _rows(found, names) for title, names in groups.items()}
+    parts = [_status(found, rows)]
     for draw in ("random", "low", "more"):
         if any(draw in one.lines for one in found.values()):
             parts += [f"### The rows drawn as *{draw}*\n", _task_table(found, new, draw)]
     parts += [
         "### What each quantity is worth\n",
-        _worth_tables(found, new, old),
+        _worth_tables(rows),
         "### The new tasks from the old ones' line\n",
         _transfer(found, new, old),
         "### Against the accuracy that was measured\n",
@@ -158,9 +160,9 @@ def verdict(every: Mapping[str, Row], fresh: Mapping[str, Row]) -> str:
     return "does not hold"
 
 
-def _status(found: Mapping[str, Found], new: Sequence[str], old: Sequence[str]) -> str:
+def _status(found: Mapping[str, Found], rows: Mapping[str, Sequence[Row]]) -> str:
     missing = {
-        draw: [name for name in (*new, *old) if draw not in found[name].lines]
+        draw: [name for name, task in found.items() if draw not in task.lines]
         for draw in ("random", "low", "more")
     }
     gaps = "; ".join(
@@ -171,7 +173,7 @@ def _status(found: Mapping[str, Found], new: Sequence[str], old: Sequence[str]) 
     said = f" Not measured: {gaps}." if gaps else ""
     if missing["random"]:
         return f"**Interim**: no verdict without all {len(found)} random draws.{said}"
-    every, fresh = ({row.name: row for row in _rows(found, names)} for names in ((*new, *old), new))
+    every, fresh = ({row.name: row for row in rows[title]} for title in ("All", "New"))
     return (
         f"By the plan's conditions the kernel at 32 random labels **{verdict(every, fresh)}** as a "
         f"predictor of data efficiency on this model.{said}"
@@ -208,11 +210,11 @@ def _task_table(found: Mapping[str, Found], new: Sequence[str], draw: str) -> st
     return f"{note}\n{table(header, rows)}"
 
 
-def _worth_tables(found: Mapping[str, Found], new: Sequence[str], old: Sequence[str]) -> str:
+def _worth_tables(rows: Mapping[str, Sequence[Row]]) -> str:
     parts = ["Strict area, ceiling 1.0; intervals over tasks; logit line, leave one task out.\n"]
     header = ["predictor", "tasks", "r [95 %]", "rho [95 %]", "left-out error", "of the mean"]
-    for title, names in (("All", (*new, *old)), ("New", new), ("Old", old)):
-        rows = [
+    for title, found in rows.items():
+        lines = [
             [
                 row.name,
                 str(row.n),
@@ -221,10 +223,10 @@ def _worth_tables(found: Mapping[str, Found], new: Sequence[str], old: Sequence[
                 number(row.mae, 3),
                 number(row.mean_mae, 3),
             ]
-            for row in _rows(found, names)
+            for row in found
         ]
-        if rows:
-            parts.append(f"**{title} tasks**\n\n{table(header, rows)}")
+        if lines:
+            parts.append(f"**{title} tasks**\n\n{table(header, lines)}")
     return "\n".join(parts)
 
 
