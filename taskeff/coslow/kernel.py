@@ -213,7 +213,8 @@ def answer_kernel(
     if places.min() < 0 or places.max() >= c:
         raise DataError(f"a label is answer {places.max()} of 0 to {c - 1}; correct the labels")
     if not np.isfinite(values).all():
-        row, answer = divmod(int(np.flatnonzero(~np.isfinite(values).all(1))[0]), c)
+        # One such gradient spoils a column in every row; only the diagonal tells whose it is.
+        row, answer = divmod(int(np.argmin(np.isfinite(values.diagonal()))), c)
         raise DataError(f"{_named(names, row, answer)}: the gradient is not finite; drop the row")
     if not np.allclose(values, values.T, rtol=1e-6, atol=1e-6 * np.abs(values).max()):
         raise DataError("the matrix of answer gradients is not symmetric; measure it again")
