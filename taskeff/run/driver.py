@@ -22,7 +22,7 @@ from taskeff.lease import Lease, Part
 from taskeff.run.adaptive import Imputed, next_step
 from taskeff.run.cost import cheap_first, expected, parameter_count
 from taskeff.run.executor import Executor
-from taskeff.run.limits import LimitReached, Limits
+from taskeff.run.limits import LimitError, Limits
 from taskeff.run.logs import FOLDER as LOGS
 from taskeff.run.plan import MIN_CALIBRATION_TASKS, Plan, make_plan
 from taskeff.run.progress import Progress
@@ -85,7 +85,7 @@ def calibrate(
                 else:
                     run.measure_cells(run.cells)
                     run.measure_coslow()
-        except LimitReached as reached:
+        except LimitError as reached:
             # Not an error: a job that failed would be started again, and spend as much once more.
             console.print(Text(f"stopped: {reached}", "yellow"), soft_wrap=True)
             return None

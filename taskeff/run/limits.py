@@ -9,7 +9,7 @@ from taskeff.config import ClusterConfig
 from taskeff.errors import TaskeffError
 
 
-class LimitReached(TaskeffError):
+class LimitError(TaskeffError):
     """The run's hours or GPU-hours are up: nothing is wrong, what is measured stays."""
 
 
@@ -27,13 +27,13 @@ class Limits:
         self._gpus = lanes * cluster.workers_per_row * cluster.gpus_per_worker
 
     def check(self) -> None:
-        """Raises LimitReached once a limit is."""
+        """Raises LimitError once a limit is."""
         hours = (self._now() - self._started) / 3600
         taken = {"max_hours": hours, "max_gpu_hours": hours * self._gpus}
         for name, spent in taken.items():
             limit = getattr(self._cluster, name)
             if limit is not None and spent >= limit:
-                raise LimitReached(
+                raise LimitError(
                     f"cluster.{name} {limit:g} is reached: the run ends here, what is measured is "
                     "kept; the same command goes on with as much again"
                 )

@@ -203,7 +203,7 @@ def test_a_head_too_small_for_the_jobs_is_refused():
     assert head_memory(8) == pytest.approx(13.6)
     assert lanes_of(cluster(node_types=(A100,), head_memory_gb=14), need) == 8
     with pytest.raises(
-        ClusterError, match=r"8 jobs .* need a head with 14 GB .* max_concurrent_jobs to 6"
+        ClusterError, match=r"8 jobs .* need a head with 14 GB .*max_concurrent_jobs to 6"
     ):
         lanes_of(cluster(node_types=(A100,), head_memory_gb=12), need)
 

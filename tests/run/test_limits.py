@@ -9,7 +9,7 @@ from taskeff.config import ClusterConfig, parse_config
 from taskeff.errors import ConfigError
 from taskeff.run.driver import calibrate
 from taskeff.run.inline import InlineExecutor
-from taskeff.run.limits import LimitReached, Limits
+from taskeff.run.limits import LimitError, Limits
 from taskeff.run.plan import make_plan
 from tests.helpers import run_values
 
@@ -27,7 +27,7 @@ def test_a_limit_is_reached_at_its_hour(limit, hours):
     if hours is None:
         limits.check()
     else:
-        with pytest.raises(LimitReached, match=next(iter(limit))):
+        with pytest.raises(LimitError, match=next(iter(limit))):
             limits.check()
 
 
@@ -47,7 +47,7 @@ def test_a_run_out_of_time_keeps_what_is_measured_and_goes_on(tiny_model, tmp_pa
     def stop_after_one_cell(self):
         check(self)
         if plan.results():
-            raise LimitReached("cluster.max_hours 1 is reached")
+            raise LimitError("cluster.max_hours 1 is reached")
 
     monkeypatch.setattr(Limits, "check", stop_after_one_cell)
     said = io.StringIO()
