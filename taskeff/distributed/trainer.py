@@ -94,6 +94,8 @@ def scaling(cluster: ClusterConfig) -> train.ScalingConfig:
         num_workers=cluster.workers_per_job,
         use_gpu=cluster.gpus_per_worker > 0,
         resources_per_worker=resources,
+        accelerator_type=cluster.accelerator if cluster.gpus_per_worker else None,
+        placement_strategy="PACK",  # on one node where they fit it
     )
 
 
