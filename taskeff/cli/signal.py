@@ -125,7 +125,7 @@ def score(
 def kernel_lines(found: dict[str, Any]) -> list[str]:
     """A `KernelPilot` for a person to read."""
     low, high = found["interval"]
-    n, offered = found["n_rows"], found["n_offered"]
+    n = found["n_rows"]
     curve = ", ".join(f"{p['accuracy']:.2f} at {p['n']}" for p in found["curve"])
     lines = [
         f"kernel: a fine-tune on {n - 1} of these labels would get {found['accuracy']:.2f} of the "
@@ -133,11 +133,6 @@ def kernel_lines(found: dict[str, Any]) -> list[str]:
         f"{found['macro_f1']:.2f}",
         f"  by labels: {curve}",
     ]
-    if offered < len(found["answers"]):
-        lines.append(
-            f"  too high by what the model misses: of {len(found['answers'])} answers each row "
-            f"was offered its label and the {offered - 1} likeliest"
-        )
     if found["suspects"]:
         shown = ", ".join(found["suspects"][:SUSPECTS])
         lines.append(f"  labels that the others speak against, the least likely first: {shown}")

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from taskeff.tasks.prompts import Prompter
     from taskeff.tasks.task import Example
 
-MOST_ANSWERS = 8  # of a row; of more the label and those that the model finds likeliest
 MAX_TOKENS = 1024  # that go through the model at once where only likelihoods are asked for
 
 Floats = npt.NDArray[np.float64]

@@ -49,7 +49,7 @@ def test_the_pilot_is_the_kernel_on_the_signals_own_gradients(loaded):
     assert found.n_offered == 4
 
 
-def test_of_many_answers_the_label_and_the_likeliest_are_offered(loaded, monkeypatch):
+def test_every_row_is_offered_every_answer_however_many(loaded, monkeypatch):
     model, tokenizer = loaded
     given = selection("phrase_language")
     rows = rows_of(given, train("phrase_language", 12), model.config, tokenizer)
@@ -61,11 +61,8 @@ def test_of_many_answers_the_label_and_the_likeliest_are_offered(loaded, monkeyp
 
     monkeypatch.setattr(pilot, "gram_of", counted)
     found = measure_pilot(given, rows, model)
-    assert found.n_offered == 8
-    assert len(found.answers) == len(found.confusion) == 10
-    assert len(asked[0]) == 12 * 8
-    labels = {f"{row}: {label}" for row, label in zip(rows.ids, rows.labels, strict=True)}
-    assert labels <= {example.id for example in asked[0]}
+    assert found.n_offered == len(found.answers) == len(found.confusion) == 10
+    assert len(asked[0]) == 12 * 10
 
 
 def test_prompts_are_cut_like_the_signals(loaded):
