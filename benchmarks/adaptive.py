@@ -1,6 +1,6 @@
 """The adaptive grid replayed on measured curves, against measuring every cell.
 
-    python benchmarks/adaptive.py --results DIR [--ceilings FILE] --cos-low CSV [--json OUT]
+    python -m benchmarks.adaptive --results DIR [--ceilings FILE] --cos-low CSV [--json OUT]
 
 The rows are taken in many random orders: the scouts are measured in full, the others cell by cell
 as `taskeff.estimate.adaptive.decide` says. A cell costs the optimiser steps of its fine-tune,
@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.estimates.comparison import read_cases
+from benchmarks.estimates.predictors import Case
 from taskeff.curves.curve import PUBLISHED_GRID, TaskCurve, data_efficiency
 from taskeff.errors import TaskeffError
 from taskeff.estimate.adaptive import SCOUTS, TOLERANCE, decide, scout_prior, scouts, tolerances
-from taskeff.estimate.baselines import Case
-from taskeff.estimate.evaluate import read_cases
 from taskeff.estimate.prior import CurvePrior
 from taskeff.estimate.regression import fit_line, left_out_predictions
 

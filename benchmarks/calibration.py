@@ -97,13 +97,16 @@ def ours(config: Any) -> dict[str, float]:
     """The product's own grid, from nothing to published cells."""
     from rich.console import Console
 
-    from taskeff.distributed.driver import measure_cells
+    from taskeff.distributed.executor import RayExecutor
+    from taskeff.finetune.cells import seconds_of
+    from taskeff.run.driver import calibrate
+    from taskeff.run.plan import make_plan
 
     started = time.perf_counter()
-    plan = measure_cells(config, console=Console(stderr=True))
+    calibrate(config, RayExecutor, Console(stderr=True), only_budgets=config.training.budgets)
     makespan = time.perf_counter() - started
-    results = list(plan.results().values())
-    pure = sum(r["evaluation_seconds"] + (r["training"] or {}).get("seconds", 0.0) for r in results)
+    results = make_plan(config).results()
+    pure = sum(map(seconds_of, results.values()))
     return _account(makespan, pure, len(results), config)
 
 

@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 import yaml
 from scipy.stats import spearmanr
+from taskeff.distributed.ranking import rank
 
 from taskeff.config import RankConfig, RunConfig, parse_config
-from taskeff.distributed.ranking import rank
 from taskeff.errors import TaskeffError
-from taskeff.estimate.fit import task_curves
 from taskeff.estimate.regression import bootstrap_interval, left_out_means, left_out_predictions
+from taskeff.estimate.run_tables import task_curves
 from taskeff.storage import Store
 from taskeff.tasks.task import load_spec, load_task
 

@@ -35,18 +35,20 @@ import pyarrow.parquet as pq
 import yaml
 
 from taskeff.config import CosLowConfig, RankConfig, parse_config
-from taskeff.coslow.candidates import Candidate
-from taskeff.coslow.engines import BuiltinEngine, EngineFactory, Scored
+from taskeff.coslow.confidence import Confidence
+from taskeff.coslow.data_set import DataSet, shards_to_score
+from taskeff.coslow.engines import BuiltinEngine, EngineFactory
 from taskeff.coslow.gradients import gradient_gram
+from taskeff.coslow.pipeline import Outcome, Scored
+from taskeff.coslow.pool import SpecPool
 from taskeff.coslow.shards import Shard, part_table, read_shards, score_shard
+from taskeff.distributed.coslow import measure
 from taskeff.distributed.session import ray_session
-from taskeff.distributed.streams import bounded, score_pools
 from taskeff.lm.packing import shared_prefix
 from taskeff.models import load_tokenizer
 from taskeff.storage import Store
 from taskeff.tasks.manifest import load_manifest
 from taskeff.tasks.prompts import Prompter
-from taskeff.tasks.rows import PoolStream, source_stamp
 from taskeff.tasks.task import load_spec, load_task
 
 SETTINGS = CosLowConfig(max_new_tokens=4)
@@ -62,16 +64,18 @@ WORDS = "cat stone river oak chair wolf cloud fern lamp trout brick rose spoon h
 class Constant:
     """A confidence from the tokens' sum."""
 
-    def __init__(self, config: RankConfig | None, settings: CosLowConfig | None):
+    model = None
+
+    def __init__(self, *made_with: Any):
         pass
 
     def score(self, prompts, *, stop_ids=(), max_new_tokens=1):
         """See `taskeff.coslow.engines.ConfidenceEngine`."""
-        return [Scored((sum(ids) % 10007) / 10007) for ids in prompts]
+        return [Confidence((sum(ids) % 10007) / 10007) for ids in prompts]
 
 
 def make(folder: Path, model: str, datasets: int, rows: int, actors: int, shard: int) -> Any:
-    """(configuration, candidates) of so many made-up data sets of so many rows each."""
+    """(configuration, data sets) of so many made-up data sets of so many rows each."""
     rng = random.Random(0)
     words = WORDS.split()
     entries = []
@@ -101,48 +105,55 @@ def make(folder: Path, model: str, datasets: int, rows: int, actors: int, shard:
         "benchmark",
         RankConfig,
     )
-    candidates = [
-        Candidate(entry, Store(config.out).child(entry.name), tuple(source_stamp(entry.spec)), 0)
+    return config, data_sets(config)
+
+
+def data_sets(config: RankConfig) -> list[DataSet]:
+    """The manifest's data sets, nothing scored of them yet."""
+    return [
+        DataSet(
+            name=entry.name,
+            pool=SpecPool(entry.spec, 0, SETTINGS, labelled=False),
+            folder=Store(config.out).child(entry.name),
+            settings=SETTINGS,
+            made_with="benchmark",
+            fingerprint={},
+            shard_rows=config.scoring.shard_rows,
+        )
         for entry in load_manifest(config.manifest).entries
     ]
-    return config, candidates
 
 
 def streamed(
-    config: RankConfig, candidates: list[Candidate], factory: EngineFactory
+    config: RankConfig, made: list[DataSet], factory: EngineFactory
 ) -> tuple[float, float]:
     """(rows per second between the first finished shard and the last, seconds to the first)."""
     started = time.perf_counter()
     first = last = 0.0
     rows = 0
-    with bounded(config.scoring):
-        for shard in score_pools(candidates, config, SETTINGS, factory):
-            if shard["error"]:
-                raise SystemExit(shard["error"])
-            last = time.perf_counter()
-            if first:
-                rows += shard["rows"]
-            else:
-                first = last
+    for event in measure(made, config.model, SETTINGS, config.scoring, factory):
+        if isinstance(event, Outcome):
+            if event.status == "failed":
+                raise SystemExit(event.reason)
+            continue
+        assert isinstance(event, Scored)
+        last = time.perf_counter()
+        if first:
+            rows += event.rows
+        else:
+            first = last
     return rows / (last - first), first - started
 
 
-def bare(config: RankConfig, candidates: list[Candidate], *, reload: bool) -> float:
+def bare(config: RankConfig, made: list[DataSet], *, reload: bool) -> float:
     """Rows per second of a loop in this process."""
     tokenizer = load_tokenizer(config.model)
-    engine = BuiltinEngine(config, SETTINGS)
+    engine = BuiltinEngine(config.model, SETTINGS, config.scoring)
     rows, started = 0, time.perf_counter()
-    for candidate in candidates:
+    for data in made:
         if reload:
-            engine = BuiltinEngine(config, SETTINGS)
-        spec = candidate.entry.spec
-        prompter = Prompter(tokenizer, spec.description)
-        for shard in read_shards(
-            PoolStream(spec, 0),
-            prompter,
-            rows_per_shard=config.scoring.shard_rows,
-            max_new_tokens=SETTINGS.max_new_tokens,
-        ):
+            engine = BuiltinEngine(config.model, SETTINGS, config.scoring)
+        for shard in shards_to_score(data, tokenizer):
             rows += len(score_shard(engine, shard))
     return rows / (time.perf_counter() - started)
 
@@ -159,18 +170,15 @@ def speed(options: argparse.Namespace) -> None:
         print(f"{options.datasets} data sets of {options.rows} rows, shards of {options.shard}")
         rates: dict[str, list[float]] = {"bare": [], "reload": [], "one": [], "two": []}
         for round_ in range(options.rounds):
-            config, candidates = made(1)
-            rates["bare"].append(bare(config, candidates, reload=False))
-            rates["reload"].append(bare(config, candidates, reload=True))
+            config, _ = made(1)
+            config = config.model_copy(update={"out": f"{config.out}-bare"})
+            rates["bare"].append(bare(config, data_sets(config), reload=False))
+            rates["reload"].append(bare(config, data_sets(config), reload=True))
             for name, actors in (("one", 1), ("two", 2)):
-                config, candidates = made(actors)
+                config, _ = made(actors)
                 config = config.model_copy(update={"out": f"{config.out}-{round_}"})
-                candidates = [
-                    Candidate(c.entry, Store(config.out).child(c.name), c.stamp, 0)
-                    for c in candidates
-                ]
                 with ray_session():
-                    rate, start = streamed(config, candidates, BuiltinEngine)
+                    rate, start = streamed(config, data_sets(config), BuiltinEngine)
                 rates[name].append(rate)
                 print(f"  round {round_}, {actors} actor(s): first shard after {start:.1f} s")
         best = {name: max(found) for name, found in rates.items()}
@@ -217,11 +225,11 @@ def memory(options: argparse.Namespace) -> None:
         # Imports and Ray's own buffers are paid by a first stream that is not shown.
         for rows in [1000, *options.sizes]:
             with tempfile.TemporaryDirectory() as scratch:
-                config, candidates = make(Path(scratch), options.model, 1, rows, 1, options.shard)
+                config, made = make(Path(scratch), options.model, 1, rows, 1, options.shard)
                 before = psutil.Process().memory_info().rss
                 watch = Watch()
                 watch.start()
-                rate, _ = streamed(config, candidates, Constant)
+                rate, _ = streamed(config, made, Constant)
                 watch.end()
                 if rows in options.sizes:
                     print(
@@ -243,7 +251,8 @@ def row(options: argparse.Namespace) -> None:
         "benchmark",
         RankConfig,
     )
-    tokenizer, engine = load_tokenizer(config.model), BuiltinEngine(config, SETTINGS)
+    tokenizer = load_tokenizer(config.model)
+    engine = BuiltinEngine(config.model, SETTINGS, config.scoring)
     print(
         "| task | prompt tokens | after the shared prefix | text bytes | shard bytes | part bytes "
         "| read and tokenise, rows/s | score, rows/s | gradients, s per 32 |\n"
@@ -263,10 +272,11 @@ def _row(name: str, options: argparse.Namespace, tokenizer: Any, engine: Any) ->
 
     def shards(rows: int) -> Iterator[Shard]:
         return read_shards(
-            PoolStream(task.spec, 0),
+            SpecPool(task.spec, 0, SETTINGS).rows(),
             prompter,
             rows_per_shard=rows,
             max_new_tokens=SETTINGS.max_new_tokens,
+            made_with="benchmark",
         )
 
     few = next(shards(SCORED))
@@ -292,7 +302,7 @@ def _row(name: str, options: argparse.Namespace, tokenizer: Any, engine: Any) ->
         tokens,
         tokens - shared_prefix(prompts),
         text,
-        len(pickle.dumps(shard.to_record())) / rows,
+        len(pickle.dumps(shard)) / rows,
         len(sink.getvalue()) / rows,
         rows / read,
         SCORED / scored,

@@ -25,7 +25,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from gradients import VOCAB, build, workload
+from gradients import SHAPES, build, workload
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
 from taskeff.config import TrainingConfig
@@ -34,6 +34,7 @@ from taskeff.lm.packing import answer_logits, pack
 from taskeff.tasks.prompts import TokenizedExample
 
 BATCH = 16
+VOCAB = SHAPES["small"]["vocab_size"]
 RATE = 1e-4
 Examples = list[TokenizedExample]
 
@@ -41,9 +42,9 @@ Examples = list[TokenizedExample]
 def examples_of(name: str, n: int) -> Examples:
     """n examples of a workload."""
     if name == "mixed":
-        return workload("mixed", n)
+        return workload("mixed", n, VOCAB)
     if name == "ragged":
-        return workload("shared", n)
+        return workload("shared", n, VOCAB)
     rng = np.random.default_rng(0)
     prefix = tuple(rng.integers(1, VOCAB, 170).tolist())
     return [
@@ -104,7 +105,7 @@ def train_padded(model: LlamaForCausalLM, batches: list[Examples], passes: int) 
 def compare(name: str, layers: int, steps: int, rounds: int) -> None:
     """Rounds of every variant on one workload; one line each."""
     examples = examples_of(name, BATCH * steps)
-    model = build(layers)
+    model = small(layers)
     config = TrainingConfig(learning_rate=RATE, max_steps=steps, batch_size=BATCH, warmup_ratio=0)
     tuner = FineTuner(model, config, seed=0)
     order = order_of(len(examples), BATCH, 0)
@@ -146,7 +147,7 @@ def compare(name: str, layers: int, steps: int, rounds: int) -> None:
 def compare_bare(shape: str, layers: int, steps: int, rounds: int, device: str, dtype: str) -> None:
     """Tokens a second of our trainer and of the plain loop on the same packed batches."""
     examples = examples_of("shared", BATCH * steps)
-    model = (build(layers) if shape == "85m" else billion()).to(device, getattr(torch, dtype))
+    model = (small(layers) if shape == "85m" else billion()).to(device, getattr(torch, dtype))
     config = TrainingConfig(learning_rate=RATE, max_steps=steps, batch_size=BATCH, warmup_ratio=0)
     tuner = FineTuner(model, config, seed=0)
     order = order_of(len(examples), BATCH, 0)
@@ -182,6 +183,12 @@ def compare_bare(shape: str, layers: int, steps: int, rounds: int, device: str, 
             f"| {plain_best / min(found):.3f} |",
             flush=True,
         )
+
+
+def small(layers: int) -> LlamaForCausalLM:
+    """The gradients benchmark's small shape in float32, all of it trained."""
+    shape = argparse.Namespace(shape="small", layers=layers, dtype="float32", device="cpu")
+    return build(shape).requires_grad_(True)
 
 
 def billion() -> LlamaForCausalLM:

@@ -9,6 +9,7 @@ hub is reachable, name `HuggingFaceTB/SmolLM2-135M-Instruct` as `model.path` ins
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,6 @@ def _convert(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(f"usage: {sys.argv[0]} FOLDER")
-    prepare(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="where the model goes")
+    prepare(parser.parse_args().folder)

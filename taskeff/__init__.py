@@ -10,19 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from taskeff.config import CosLowConfig, ModelConfig, RankConfig, RunConfig, load_config
-    from taskeff.coslow.workflow import score, select
-    from taskeff.distributed.driver import calibrate
-    from taskeff.distributed.ranking import rank
+    from taskeff.distributed.coslow import OnRay
+    from taskeff.distributed.executor import RayExecutor
     from taskeff.errors import TaskeffError
     from taskeff.estimate.budget import Estimate, predict
     from taskeff.estimate.calibration import Calibration
+    from taskeff.run.driver import calibrate
+    from taskeff.run.inline import InlineExecutor, InProcess
+    from taskeff.run.labelling import score, select
+    from taskeff.run.ranking import rank
 
 __all__ = [
     "Calibration",
     "CosLowConfig",
     "Estimate",
+    "InProcess",
+    "InlineExecutor",
     "ModelConfig",
+    "OnRay",
     "RankConfig",
+    "RayExecutor",
     "RunConfig",
     "TaskeffError",
     "calibrate",
@@ -35,12 +42,15 @@ __all__ = [
 
 _HOMES = {
     "taskeff.config": ("CosLowConfig", "ModelConfig", "RankConfig", "RunConfig", "load_config"),
-    "taskeff.coslow.workflow": ("score", "select"),
-    "taskeff.distributed.driver": ("calibrate",),
-    "taskeff.distributed.ranking": ("rank",),
+    "taskeff.distributed.coslow": ("OnRay",),
+    "taskeff.distributed.executor": ("RayExecutor",),
+    "taskeff.run.labelling": ("score", "select"),
+    "taskeff.run.ranking": ("rank",),
     "taskeff.errors": ("TaskeffError",),
     "taskeff.estimate.budget": ("Estimate", "predict"),
     "taskeff.estimate.calibration": ("Calibration",),
+    "taskeff.run.driver": ("calibrate",),
+    "taskeff.run.inline": ("InlineExecutor", "InProcess"),
 }
 
 

@@ -155,15 +155,23 @@ class EvaluationConfig(_Section):
     max_tokens_per_pack: int = Field(default=4096, ge=64)
 
 
+SHARD_ROWS = 1024
+
+
 class CosLowConfig(_Section):
     """How CoS-Low is measured; all but the speed settings enter the fingerprint."""
 
     n_examples: int = Field(default=32, ge=8)
     quantile: float = Field(default=0.1, gt=0, le=1)
+    strategy: Literal["low", "random"] = "low"
+    """Draw from the least confident `quantile` of the pool, or from all of it (a control)."""
     confidence_metric: Literal["mean_top_prob", "ppl"] = "mean_top_prob"
     pool_cap: int | None = Field(default=None, ge=8)
     """Score at most so many pool rows (a seeded draw)."""
-    rank: int = Field(default=64, ge=1)
+    on_long: Literal["skip", "truncate"] = "skip"
+    """A prompt beyond the model's window has no confidence, or loses its middle."""
+    rank: int | None = Field(default=64, ge=1)
+    """Of the random projection; null takes the true gradients of the weights."""
     alpha: int = Field(default=32, ge=1)
     targets: tuple[str, ...] | None = None
     """Last parts of the names of the linears whose gradients are taken (`q_proj`); default: all
@@ -177,15 +185,51 @@ class CosLowConfig(_Section):
     def deciding(self) -> dict[str, Any]:
         """The settings that decide what is measured, for digests.
 
-        `targets` came later and is left out at its default, which is what was measured before.
+        What came later is left out at its default, which is what was measured before.
         """
         speed = {"max_tokens_per_pack", "gradient_memory_gb"}
-        return self.model_dump(exclude=speed | ({"targets"} if self.targets is None else set()))
+        later = {"targets": None, "strategy": "low", "on_long": "skip"}
+        unchanged = {name for name, default in later.items() if getattr(self, name) == default}
+        return self.model_dump(exclude=speed | unchanged)
 
     @property
     def gradient_memory(self) -> int | None:
         """`gradient_memory_gb` in bytes."""
         return None if self.gradient_memory_gb is None else int(self.gradient_memory_gb * 1e9)
+
+
+class ScoringConfig(_Section):
+    """How CoS-Low of many data sets goes over the cluster; none of it changes a result but
+    `shard_rows`, whose rows share batches."""
+
+    engine: Literal["builtin", "vllm"] = "builtin"
+    """`vllm` scores confidence (extra `vllm`, whole GPUs); gradients are ours."""
+    shard_rows: int = Field(default=SHARD_ROWS, ge=1)
+    """Rows scored, published and resumed together."""
+    actors: tuple[int, int] = (1, 2)
+    """Fewest and most actors that hold the model; the pool grows as work queues up."""
+    cpus_per_actor: float = Field(default=0.5, gt=0)
+    gpus_per_actor: float | None = Field(default=None, ge=0)
+    """A fraction puts several actors on one GPU; default: as many as a worker of a calibration's
+    training has, none in a ranking."""
+    threads_per_actor: int = Field(default=1, ge=1)
+    readers: int = Field(default=4, ge=1)
+    """Most tasks that read and tokenise at once, on CPUs anywhere in the cluster."""
+    cpus_per_reader: float = Field(default=0.25, gt=0)
+    queue_mb: int = Field(default=256, ge=16)
+    """Object-store memory that rows on their way may take; readers wait beyond it."""
+    tile_examples: int = Field(default=256, ge=8)
+    """Gradients of more examples than this are taken as tiles of their Gram matrix, spread over
+    the actors."""
+    placement_timeout: float = Field(default=30, gt=0)
+    """Minutes to wait for room for the first actor, scale-up included."""
+
+    @field_validator("actors")
+    @classmethod
+    def _rising(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not 1 <= value[0] <= value[1]:
+            raise ValueError(f"give the fewest and the most actors, [1, 2] say, got {list(value)}")
+        return value
 
 
 class CurveConfig(_Section):
@@ -227,13 +271,12 @@ class ClusterConfig(_Section):
     """Rows measured one after the other by one worker group: starting a group costs some 25
     seconds of imports, which tiny rows should share; rows of their own job fail on their own."""
     threads_per_worker: int = Field(default=1, ge=1)
-    scoring_actors: int = Field(default=2, ge=1)
     max_failures: int = Field(default=2, ge=0)
     """How often a job whose worker, node or trial died is started again."""
     node_types: tuple[NodeType, ...] = ()
     """The machines the cluster may start; what can never be placed on them is refused at once."""
     placement_timeout: float = Field(default=30, gt=0)
-    """Minutes to wait for room for the first job, or CoS-Low's actors, scale-up included."""
+    """Minutes to wait for room for the first job, scale-up included."""
     lease_seconds: float = Field(default=120, ge=1)
     """A driver that has not renewed its lease on the run for so long may be replaced."""
     price_per_gpu_hour: float | None = Field(default=None, ge=0)
@@ -261,6 +304,7 @@ class RunConfig(_Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     coslow: CosLowConfig = CosLowConfig()
+    scoring: ScoringConfig = ScoringConfig()
     curve: CurveConfig = CurveConfig()
     cluster: ClusterConfig = ClusterConfig()
     tracking: TrackingConfig = TrackingConfig()
@@ -301,33 +345,13 @@ class RunConfig(_Section):
         """The budget at the right end of every curve."""
         return self.curve.cap or max(self.training.budgets)
 
-
-class ScoringConfig(_Section):
-    """How candidate data sets go over the cluster; none of it changes a result but `shard_rows`,
-    whose rows share batches."""
-
-    engine: Literal["builtin", "vllm"] = "builtin"
-    """`vllm` scores confidence through ray.data.llm (extra `vllm`, GPUs); gradients are ours."""
-    shard_rows: int = Field(default=512, ge=1)
-    """Rows scored, published and resumed together."""
-    actors: tuple[int, int] = (1, 2)
-    """Fewest and most actors that hold the model; the pool grows as work queues up."""
-    cpus_per_actor: float = Field(default=0.5, gt=0)
-    gpus_per_actor: float = Field(default=0, ge=0)
-    """A fraction puts several actors on one GPU."""
-    threads_per_actor: int = Field(default=1, ge=1)
-    readers: int = Field(default=4, ge=1)
-    """Most tasks that read and tokenise at once, on CPUs anywhere in the cluster."""
-    cpus_per_reader: float = Field(default=0.25, gt=0)
-    queue_mb: int = Field(default=256, ge=16)
-    """Object-store memory that rows on their way may take; readers wait beyond it."""
-
-    @field_validator("actors")
-    @classmethod
-    def _rising(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if not 1 <= value[0] <= value[1]:
-            raise ValueError(f"give the fewest and the most actors, [1, 2] say, got {list(value)}")
-        return value
+    @property
+    def actors(self) -> ScoringConfig:
+        """`scoring` with the GPUs that it leaves to `cluster`."""
+        if self.scoring.gpus_per_actor is not None:
+            return self.scoring
+        gpus = self.cluster.gpus_per_worker
+        return self.scoring.model_copy(update={"gpus_per_actor": gpus})
 
 
 class RankConfig(_Section):
@@ -348,7 +372,7 @@ class RankConfig(_Section):
     seed: int = 0
     """Seeds bundled data sets and the draw of `coslow.pool_cap`."""
     coslow: CosLowConfig | None = None
-    """Default: as the family was calibrated."""
+    """What is not given is as the family was calibrated."""
     scoring: ScoringConfig = ScoringConfig()
 
     @field_validator("targets")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from taskeff.errors import ModelError
+from taskeff.errors import ClusterError, ModelError
 from taskeff.tasks.prompts import template_hash
 
 if TYPE_CHECKING:
@@ -153,6 +153,30 @@ def load_model(config: ModelConfig, device: str | None = None) -> PreTrainedMode
     log.info("loaded %s (%s, %s, %s)", config.path, config.dtype, attention, device)
     torch.nn.Module.to(model, device)
     return model.eval()
+
+
+def check_cuda(gpus: float) -> None:
+    """Refuse to do on the CPU what was meant for `gpus` GPUs.
+
+    Raises:
+        ClusterError: GPUs are asked for and torch finds none; names its CUDA build and the driver.
+    """
+    import torch
+
+    if not gpus or torch.cuda.is_available():
+        return
+    build = torch.version.cuda
+    try:
+        with open("/proc/driver/nvidia/version", encoding="utf-8") as file:
+            driver = "the driver is " + file.readline().strip().removeprefix("NVRM version: ")
+    except OSError:
+        driver = "no NVIDIA driver is loaded"
+    raise ClusterError(
+        f"{gpus:g} GPU(s) are asked for and torch {torch.__version__} finds none: "
+        f"{f'it is built for CUDA {build}' if build else 'it is a build without CUDA'}, {driver}; "
+        "install a driver and a torch that fit each other, or set cluster.gpus_per_worker "
+        "(scoring.gpus_per_actor) to 0"
+    )
 
 
 @contextmanager

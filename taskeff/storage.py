@@ -11,11 +11,14 @@ import errno
 import hashlib
 import io
 import json
+import logging
 import os
 import re
+import shutil
 import uuid
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, Any, TypeVar
 
 import fsspec
 import pyarrow as pa
@@ -23,8 +26,13 @@ import pyarrow.parquet as pq
 
 from taskeff.errors import StorageError
 
+log = logging.getLogger(__name__)
+
 FULL = "the storage is full"
+READS_AT_ONCE = 32
 _SAFE_PART = re.compile(r"[A-Za-z0-9._-]+")
+_OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
+Key = TypeVar("Key")
 
 
 def canonical_json(value: Any) -> str:
@@ -51,14 +59,17 @@ def safe_part(name: str) -> str:
 
 
 class Store:
-    """Files below one URI (`results/`, `s3://bucket/prefix`, `gs://...`), addressed by parts."""
+    """Files below one URI (`results/`, `s3://bucket/prefix`, `gs://...`), addressed by parts.
+
+    Raises:
+        StorageError: from every method, whatever the file system raised; it names the URI without
+            its credentials.
+    """
 
     def __init__(self, uri: str):
         self.uri = str(uri).rstrip("/") or "/"
-        try:
+        with self._named("open"):
             self._fs, root = fsspec.core.url_to_fs(self.uri)
-        except (ValueError, ImportError) as error:
-            raise StorageError(f"storage {redact(self.uri)!r} cannot be opened: {error}") from None
         self._root = root.rstrip("/")
         self.is_local = "file" in _protocols(self._fs)
         if self.is_local:
@@ -77,38 +88,32 @@ class Store:
         return Store("/".join([self.uri, *parts]))
 
     def check_writable(self) -> None:
-        """Write and remove a probe file.
-
-        Raises:
-            StorageError: naming the storage and what the file system answered.
-        """
-        probe = self.path(f".probe-{uuid.uuid4().hex}")
+        """Write and remove a probe file."""
+        probe = f".probe-{uuid.uuid4().hex}"
         try:
-            self._make_parent(probe)
-            self._fs.pipe_file(probe, b"")
-            self._fs.rm_file(probe)
-        except OSError as error:
+            self.write_bytes(b"", probe)
+            self.remove(probe)
+        except StorageError as error:
             raise StorageError(
-                f"storage {redact(self.uri)!r} is not writable ({_why(error)}); "
+                f"storage {redact(self.uri)!r} is not writable ({error}); "
                 "set `storage` to a folder or bucket you can write to"
-            ) from None
+            ) from error
 
     def exists(self, *parts: str) -> bool:
         """Whether the file or folder is there."""
-        return self._fs.exists(self.path(*parts))
+        with self._named("look for", *parts):
+            return self._fs.exists(self.path(*parts))
 
     def write_bytes(self, data: bytes, *parts: str) -> None:
         """Publish `data` at `parts`, whole or not at all."""
         target = self.path(*parts)
-        try:
+        with self._named("write", *parts):
             self._make_parent(target)
             if not self.is_local:
                 self._fs.pipe_file(target, data)
                 return
             with _written_aside(target, data) as partial:
                 os.replace(partial, target)
-        except OSError as error:
-            raise StorageError(f"cannot write {redact(target)}: {_why(error)}") from error
 
     def create(self, data: bytes, *parts: str) -> bool:
         """Publish `data` at `parts` unless something is there; whether it was published.
@@ -117,46 +122,73 @@ class Store:
         turns `mode="create"` into a conditional put (s3, gs, az).
         """
         target = self.path(*parts)
-        try:
+        with self._named("write", *parts), contextlib.suppress(FileExistsError):
             self._make_parent(target)
             if not self.is_local:
                 self._fs.pipe_file(target, data, mode="create")
                 return True
             with _written_aside(target, data) as partial:
                 os.link(partial, target)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            raise StorageError(f"cannot write {redact(target)}: {_why(error)}") from error
-        return True
+                return True
+        return False
+
+    def find(self, *parts: str) -> bytes | None:
+        """The file's content, None if it is missing; one request."""
+        with self._named("read", *parts), contextlib.suppress(FileNotFoundError):
+            return self._fs.cat_file(self.path(*parts))
+        return None
 
     def read_bytes(self, *parts: str) -> bytes:
-        """The file's content.
+        """The file's content; a missing file is an error."""
+        data = self.find(*parts)
+        if data is None:
+            raise StorageError(f"cannot read {self._name(*parts)}: there is no such file")
+        return data
 
-        Raises:
-            StorageError: the file is missing or unreadable.
-        """
+    def write_file(self, path: str, *parts: str) -> None:
+        """Publish a copy of the local file at `path`, whole or not at all."""
         target = self.path(*parts)
-        try:
-            return self._fs.cat_file(target)
-        except OSError as error:
-            raise StorageError(f"cannot read {redact(target)}: {error}") from error
+        with self._named("write", *parts):
+            self._make_parent(target)
+            if not self.is_local:
+                self._fs.put_file(path, target)
+                return
+            partial = f"{target}.{uuid.uuid4().hex}.partial"
+            shutil.copyfile(path, partial)
+            os.replace(partial, target)
+
+    @contextlib.contextmanager
+    def open(self, *parts: str) -> Iterator[IO[bytes]]:
+        """The file at `parts`, to be read in pieces."""
+        with self._named("read", *parts), self._fs.open(self.path(*parts), "rb") as file:
+            yield file
 
     def write_json(self, value: Any, *parts: str) -> None:
         """Publish `value` as canonical JSON."""
         self.write_bytes(canonical_json(value).encode(), *parts)
 
     def read_json(self, *parts: str) -> Any:
-        """The JSON value at `parts`.
+        """The JSON value at `parts`; what is missing or no JSON (cut short, say) is an error."""
+        return self._decoded(self.read_bytes(*parts), parts)
 
-        Raises:
-            StorageError: missing, or not JSON (a truncated file, say).
+    def find_json(self, files: Mapping[Key, Sequence[str]]) -> dict[Key, Any]:
+        """The JSON values of those of `files` that are there, read side by side, a request each.
+
+        A file that is cut short counts as missing, with a warning.
+
+        Args:
+            files: any key -> the parts of its file's path.
         """
-        data = self.read_bytes(*parts)
-        try:
-            return json.loads(data)
-        except ValueError as error:
-            raise StorageError(f"{redact(self.path(*parts))} is not JSON: {error}") from None
+        with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+            contents = list(pool.map(lambda parts: self.find(*parts), files.values()))
+        found: dict[Key, Any] = {}
+        for (key, parts), data in zip(files.items(), contents, strict=True):
+            if data is not None:
+                try:
+                    found[key] = self._decoded(data, parts)
+                except StorageError as error:
+                    log.warning("%s; it counts as missing", error)
+        return found
 
     def write_table(self, table: pa.Table, *parts: str) -> None:
         """Publish a table as Parquet."""
@@ -166,28 +198,48 @@ class Store:
 
     def read_table(self, *parts: str) -> pa.Table:
         """The Parquet table at `parts`."""
-        return pq.read_table(io.BytesIO(self.read_bytes(*parts)))
+        data = self.read_bytes(*parts)
+        with self._named("read", *parts):
+            return pq.read_table(io.BytesIO(data))
 
     def names(self, *parts: str) -> list[str]:
         """Names of the files and folders directly below `parts`, sorted; empty if it is absent."""
-        try:
+        entries: list[str] = []
+        with self._named("list", *parts), contextlib.suppress(FileNotFoundError):
             entries = self._fs.ls(self.path(*parts), detail=False, refresh=True)
-        except FileNotFoundError:
-            return []
         return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries)
 
     def remove(self, *parts: str) -> None:
         """Remove one file if it is there."""
-        with contextlib.suppress(FileNotFoundError):
+        with self._named("remove", *parts), contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self.path(*parts))
 
     def remove_tree(self, *parts: str) -> None:
         """Remove the folder and everything below it, if it is there."""
-        with contextlib.suppress(FileNotFoundError):
+        with self._named("remove", *parts), contextlib.suppress(FileNotFoundError):
             self._fs.rm(self.path(*parts), recursive=True)
 
+    def _decoded(self, data: bytes, parts: Sequence[str]) -> Any:
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            raise StorageError(f"{self._name(*parts)} is not JSON: {error}") from None
+
     def _make_parent(self, target: str) -> None:
-        self._fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+        # Object stores have no folders; asked for one, they make the bucket of a typing error.
+        if not _OBJECT_STORES.intersection(_protocols(self._fs)):
+            self._fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+
+    def _name(self, *parts: str) -> str:
+        return redact("/".join([self.uri, *parts]))
+
+    @contextlib.contextmanager
+    def _named(self, doing: str, *parts: str) -> Iterator[None]:
+        """Whatever a file system raises inside, as one error that says what was asked for."""
+        try:
+            yield
+        except Exception as error:  # botocore, aiohttp, gcsfs: each has its own
+            raise StorageError(f"cannot {doing} {self._name(*parts)}: {_why(error)}") from error
 
 
 @contextlib.contextmanager
@@ -209,10 +261,10 @@ def _write_through(path: str, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _why(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{FULL}; make room and run the same command again"
-    return str(error)
+    return redact(str(error)) or type(error).__name__
 
 
 def _protocols(filesystem: fsspec.AbstractFileSystem) -> tuple[str, ...]:

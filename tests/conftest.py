@@ -29,11 +29,12 @@ def local_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     from rich.console import Console
 
     from taskeff.config import parse_config
-    from taskeff.run.inline import calibrate_here
+    from taskeff.run.driver import calibrate
+    from taskeff.run.inline import InlineExecutor
     from tests.helpers import run_values
 
     storage = tmp_path_factory.mktemp("local")
     config = parse_config(run_values(tiny_model, storage), "test")
-    for part in ((0, 2), (1, 2), (0, 1)):
-        calibrate_here(config, Console(quiet=True), part=part)
+    for part in ((0, 2), (1, 2), None):
+        calibrate(config, InlineExecutor, Console(quiet=True), part=part)
     return storage

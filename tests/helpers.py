@@ -34,7 +34,8 @@ def run_values(model: Path, storage: Path, **changes) -> dict:
 
 def markers(storage: Path) -> dict[str, int]:
     """Every published result of a run and when it was written."""
-    found = (storage / "tiny").glob("c*/**/result.json")
+    run = storage / "tiny"
+    found = (*run.glob("cells/**/result.json"), *run.glob("coslow/**/coslow.json"))
     return {str(path.relative_to(storage)): path.stat().st_mtime_ns for path in found}
 
 

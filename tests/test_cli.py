@@ -107,7 +107,7 @@ def test_budget_above_rows(cli, tmp_path, values):
 
 def test_empty_prompt_names_its_row(cli, tmp_path, values):
     rows = [{"text": "" if i == 7 else f"row {i}", "label": "a"} for i in range(60)]
-    refuse(cli, tmp_path, with_task(values, task_file(tmp_path, rows)), "row 7", "empty prompt")
+    refuse(cli, tmp_path, with_task(values, task_file(tmp_path, rows)), "line 8", "empty prompt")
 
 
 def test_missing_column_names_the_known_ones(cli, tmp_path, values):
@@ -119,7 +119,7 @@ def test_missing_column_names_the_known_ones(cli, tmp_path, values):
 def test_label_outside_the_choices(cli, tmp_path, values):
     rows = [{"text": f"row {i}", "label": "ab"[i % 2]} for i in range(60)]
     path = task_file(tmp_path, rows, doc_to_choice=["a"])
-    refuse(cli, tmp_path, with_task(values, path), "row 1", "'b'", "doc_to_choice")
+    refuse(cli, tmp_path, with_task(values, path), "line 2", "'b'", "doc_to_choice")
 
 
 def test_storage_that_cannot_be_written(cli, tmp_path, values):

@@ -7,9 +7,12 @@ import threading
 
 import pytest
 
-from taskeff.errors import ClusterError
+from taskeff.errors import ClusterError, StorageError
 from taskeff.lease import Lease
 from taskeff.storage import Store
+from tests.filesystems import empty_bucket
+
+bucket = pytest.fixture(empty_bucket)
 
 
 class Clock:
@@ -118,3 +121,85 @@ def test_the_lease_names_no_machine(tmp_path):
         (name,) = store.names("lease")
         assert socket.gethostname() not in store.read_bytes("lease", name).decode()
     assert not store.names("lease")
+
+
+def leases(store, clock, *parts):
+    return [Lease(store, 60, part=part, clock=clock) for part in parts]
+
+
+def test_parts_of_one_run_work_side_by_side_and_exclude_the_whole(store):
+    clock = Clock()
+    first, second, whole = leases(store, clock, (0, 2), (1, 2), None)
+    first.acquire()
+    second.acquire()
+    with pytest.raises(ClusterError, match=r"working on part [01]/2 of this run"):
+        whole.acquire()
+    with pytest.raises(ClusterError, match=rf"{first.owner} is working on part 0/2"):
+        leases(store, clock, (0, 2))[0].acquire()
+    with pytest.raises(ClusterError, match=r"part [01]/2 of this run"):
+        leases(store, clock, (2, 3))[0].acquire()
+    assert first.held() and second.held()
+    first.release()
+    second.release()
+    whole.acquire()
+    with pytest.raises(ClusterError, match=rf"{whole.owner} is working on this run"):
+        first.acquire()
+    whole.release()
+    assert not store.names("lease")
+
+
+@pytest.mark.parametrize(("slept", "woke"), [((0, 2), None), (None, (0, 2)), ((1, 3), (1, 2))])
+def test_who_slept_past_the_expiry_learns_of_whatever_excludes_it(store, slept, woke):
+    clock = Clock()
+    first, second = leases(store, clock, slept, woke)
+    first.acquire()
+    clock.now += 61
+    second.acquire()
+    assert not first.renew()
+    with pytest.raises(ClusterError, match="lost this run's lease"):
+        first.check()
+    first.release()
+    assert second.held()
+    second.release()
+    assert not store.names("lease")
+
+
+def test_of_a_part_and_the_whole_at_once_no_two_go_on(tmp_path):
+    clock, store = Clock(), Store(str(tmp_path))
+    for _ in range(5):
+        rivals = leases(store, clock, *[(0, 2), None] * 4)
+        start = threading.Barrier(len(rivals))
+
+        def rush(lease: Lease, start=start) -> None:
+            start.wait()
+            try:
+                lease.acquire()
+            except ClusterError:
+                return
+
+        threads = [threading.Thread(target=rush, args=(lease,)) for lease in rivals]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sum(lease.held() for lease in rivals) <= 1
+        for lease in rivals:
+            lease.release()
+
+
+def test_an_outage_shorter_than_the_lease_ends_nothing(bucket):
+    clock = Clock()
+    (lease,) = leases(Store("bucket://shelf/run"), clock, None)
+    lease.acquire()
+    bucket.fault = LookupError("no answer")
+    clock.now += 59
+    lease.check()
+    with pytest.raises(StorageError, match="no answer"):
+        lease.renew()
+    lease.check()
+    clock.now += 1
+    with pytest.raises(StorageError, match="no answer"):
+        lease.check()
+    bucket.fault = None
+    lease.check()
+    assert lease.renew()

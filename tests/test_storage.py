@@ -7,6 +7,7 @@ import pytest
 
 from taskeff.errors import StorageError
 from taskeff.storage import Store, canonical_json, digest, redact, safe_part
+from tests.filesystems import empty_bucket
 
 
 def test_digest_ignores_key_order_only():
@@ -55,3 +56,64 @@ def test_a_truncated_file_is_named(tmp_path):
 
 def test_credentials_never_show():
     assert redact("s3://key:secret@bucket/x") == "s3://***@bucket/x"
+
+
+bucket = pytest.fixture(empty_bucket)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        Store.check_writable,
+        lambda store: store.exists("a"),
+        lambda store: store.find("a"),
+        lambda store: store.read_json("a"),
+        lambda store: store.find_json({0: ("a",)}),
+        lambda store: store.write_bytes(b"", "a"),
+        lambda store: store.create(b"", "a"),
+        lambda store: store.names("a"),
+        lambda store: store.remove("a"),
+        lambda store: store.remove_tree("a"),
+    ],
+)
+def test_whatever_a_backend_raises_is_one_error_without_credentials(bucket, use):
+    store = Store("bucket://key:secret@shelf/run")
+    bucket.fault = LookupError("EndpointConnectionError: s3://key:secret@shelf")
+    with pytest.raises(StorageError, match=r"bucket://\*\*\*@shelf/run.*EndpointConn") as caught:
+        use(store)
+    assert "secret" not in str(caught.value)
+
+
+def test_an_unknown_scheme_is_named():
+    with pytest.raises(StorageError, match="cannot open nowhere://x"):
+        Store("nowhere://x")
+
+
+def test_a_table_that_is_none_is_named(tmp_path):
+    (tmp_path / "t.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StorageError, match=r"t\.parquet"):
+        Store(str(tmp_path)).read_table("t.parquet")
+
+
+def test_many_files_are_found_with_a_request_each(bucket, caplog):
+    store = Store("bucket://shelf/run")
+    for n in range(40):
+        store.write_json({"n": n}, f"{n}.json")
+    store.write_bytes(b'{"n"', "7.json")
+    bucket.asked.clear()
+    found = store.find_json({n: (f"{n}.json",) for n in range(50)})
+    assert found == {n: {"n": n} for n in range(40) if n != 7}
+    assert len(bucket.asked) == 50
+    assert {what for what, _ in bucket.asked} == {"read"}
+    assert "7.json is not JSON" in caplog.text
+
+
+def test_no_folder_is_asked_for_in_an_object_store(bucket, monkeypatch):
+    """`makedirs` would make the bucket of a typing error."""
+    made = []
+    monkeypatch.setattr(bucket, "makedirs", lambda self, path, **_: made.append(path))
+    Store("bucket://shelf/run").write_bytes(b"x", "a")
+    assert made == ["/shelf/run"]
+    monkeypatch.setattr(bucket, "protocol", ("s3", "s3a"))
+    Store("bucket://shelf/other").write_bytes(b"x", "a")
+    assert made == ["/shelf/run"]

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.replication.noise import measure_noise
 from benchmarks.replication.targets import STATISTICS
-from taskeff.run.archive import export_results, read_signal, signal_hashes
+from taskeff.run.archive import export_results
 from taskeff.run.plan import Plan
 from taskeff.run.results import run_fingerprint
 from taskeff.storage import canonical_json
@@ -44,11 +44,11 @@ def collect(plan: Plan, folder: Path, model: Any) -> None:
         for _, result in sorted(plan.results().items())
     ]
     _write(folder / "scores.csv", scores)
-    hashes = signal_hashes(plan)
+    signals = plan.coslow_results()
     studies = _known_studies(folder / "noise.jsonl")
     rows: list[dict[str, Any]] = []
     for name, task in plan.tasks.items():
-        signal = read_signal(plan, name, hashes[name]) or {}
+        signal = signals.get(name, {})
         row = {**_facts(plan, task), **{key: signal.get(key) for key in SIGNAL}}
         found = measure_noise(plan, name, model, studies)
         if found is not None:

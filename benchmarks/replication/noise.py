@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from benchmarks.replication.targets import STATISTICS
 from taskeff.coslow.gradients import LoRA, gradient_gram
-from taskeff.coslow.measure import signal_folder, signal_hash
 from taskeff.coslow.statistic import coslow
 from taskeff.finetune.loop import FineTuner
 from taskeff.models import load_model, load_tokenizer
@@ -42,10 +41,10 @@ def measure_noise(
         known: studies made elsewhere, by the hash of the CoS-Low they are of.
     """
     task = plan.tasks[name]
-    hash_ = signal_hash(plan.config, task.data_hash, plan.identity)
+    hash_ = plan.coslow_hashes[name]
     if hash_ in known:
         return known[hash_]
-    signal = signal_folder(plan.store, name, hash_)
+    signal = plan.folder(name)
     store = plan.store.child("noise", f"task={name}", hash_)
     if not store.exists("result.json"):
         if model is None or not signal.exists("confidence.parquet"):

@@ -11,7 +11,7 @@ from benchmarks.replication.targets import PRIMARY, TaskScores
 from taskeff.config import RunConfig
 from taskeff.errors import EstimateError
 from taskeff.estimate.calibration import Calibration
-from taskeff.estimate.fit import FitSettings, fit_run
+from taskeff.estimate.run_tables import FitSettings, fit_run
 
 FAMILIES = Path("taskeff/estimate/families")
 MIN_TASKS = 12

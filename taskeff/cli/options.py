@@ -10,7 +10,13 @@ import typer
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Model = Annotated[str, typer.Option(help="A Hugging Face id or folder.")]
 TaskName = Annotated[str, typer.Option(help="A bundled task's name or a task file.")]
-Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="float32, bfloat16 or float16; default: the family's, else float32."),
+]
+Family = Annotated[
+    str | None, typer.Option(help="Measure as this family was: its name, folder or file.")
+]
 
 
 def show(values: dict[str, Any], as_json: bool) -> None:

@@ -21,16 +21,17 @@ def rank(
     family: Annotated[str | None, typer.Option(help="A calibration's folder or name.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder or URI of the ranking.")] = None,
     strict: Annotated[bool, typer.Option(help="Stop at a bad entry of the manifest.")] = False,
-    dtype: Dtype = "float32",
+    dtype: Dtype = None,
+    local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
 ) -> None:
     """Rank many data sets by the labels they will need.
 
     With -c FILE the options may stand in the file; without it --manifest, --model, --family and
-    --out are needed.
+    --out are needed. Data sets are measured as the family was.
     """
     from taskeff.config import RankConfig, load_config, parse_config
-    from taskeff.distributed.ranking import rank as run
     from taskeff.errors import ConfigError
+    from taskeff.run.ranking import rank as run
 
     given = {"manifest": manifest, "family": family, "out": out}
     dotted = [f"{key}={value}" for key, value in given.items() if value is not None]
@@ -39,15 +40,26 @@ def rank(
             dotted.append(f"model.path={model}")
         if strict:
             dotted.append("strict=true")
-        run(load_config(config, [*dotted, *(overrides or [])], RankConfig))
-        return
-    from taskeff.models import model_config
+        loaded = load_config(config, [*dotted, *(overrides or [])], RankConfig)
+    else:
+        from taskeff.cli.signal import named_model
+        from taskeff.estimate.calibration import Calibration
 
-    missing = [f"--{key}" for key, value in (*given.items(), ("model", model)) if value is None]
-    if missing:
-        raise ConfigError(f"give {', '.join(missing)}, or a configuration with -c")
-    values = {**given, "model": model_config(str(model), dtype).model_dump(), "strict": strict}
-    run(parse_config(_overridden(values, overrides or []), "the options", RankConfig))
+        missing = [f"--{key}" for key, value in (*given.items(), ("model", model)) if value is None]
+        if missing:
+            raise ConfigError(f"give {', '.join(missing)}, or a configuration with -c")
+        measured = dict(Calibration.load(str(family)).fingerprint)
+        named = named_model(str(model), dtype, measured).model_dump()
+        values = {**given, "model": named, "strict": strict}
+        loaded = parse_config(_overridden(values, overrides or []), "the options", RankConfig)
+    if local:
+        from taskeff.run.inline import InProcess
+
+        run(loaded, InProcess())
+    else:
+        from taskeff.distributed.coslow import OnRay
+
+        run(loaded, OnRay())
 
 
 def _overridden(values: dict[str, object], overrides: list[str]) -> object:

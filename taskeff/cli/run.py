@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from taskeff.cli.options import AsJson, Dtype, Model, TaskName, shorten, show
-from taskeff.errors import TaskeffError
+from taskeff.errors import ConfigError, TaskeffError
 
 app = typer.Typer()
 
@@ -57,7 +57,7 @@ def validate(
     if found.parameters is not None:
         limit = "no window" if found.window is None else f"a window of {found.window}"
         print(f"model: {found.parameters / 1e9:.3g} billion parameters, {limit}")
-        print(f"a row needs {demand(loaded, found.parameters)}, and room for activations")
+        print(f"a job needs {demand(loaded, found.parameters)}, and room for activations")
     for note in found.notes:
         print(f"note: {note}")
     if problems:
@@ -68,7 +68,7 @@ def validate(
 def _run_problems(loaded: Any, *, sized: bool) -> list[TaskeffError]:
     """What `calibrate` refuses about the run as a whole; `sized`: the model's size is known."""
     from taskeff.run.checks import Problems
-    from taskeff.run.results import check_fittable
+    from taskeff.run.driver import check_fittable
 
     found = Problems()
     with found.kept():
@@ -95,12 +95,13 @@ def plan(config: ConfigPath, overrides: Overrides = None) -> None:
     made = make_plan(_config(config, overrides))
     for note in made.notes:
         print(f"note: {note}")
-    for line in lines(made, forecast(made)):
+    results = made.results()
+    for line in lines(made.config, forecast(made, results)):
         print(line)
     if made.config.grid == "adaptive":
         from taskeff.run.adaptive import outlook
 
-        print(outlook(made))
+        print(outlook(made, results))
 
 
 @app.command()
@@ -117,37 +118,31 @@ def calibrate(
     With --tasks or --budgets only those cells are trained and published. --local needs no Ray and
     measures seed by seed, cheap cells first.
     """
-    loaded = _config(config, overrides)
+    from taskeff.run.driver import calibrate as run
+
     if local or part:
-        _calibrate_here(loaded, part, narrowed=bool(tasks or budgets))
-        return
-    from taskeff.distributed import driver
-
-    only_budgets = _integers("--budgets", budgets)
-    if tasks or only_budgets:
-        driver.measure_cells(loaded, only_tasks=_split(tasks), only_budgets=only_budgets)
+        from taskeff.run.inline import InlineExecutor as Executor
     else:
-        driver.calibrate(loaded)
+        from taskeff.distributed.executor import RayExecutor as Executor
+    run(
+        _config(config, overrides),
+        Executor,
+        part=_part(part),
+        only_tasks=_split(tasks),
+        only_budgets=_integers("--budgets", budgets),
+    )
 
 
-def _calibrate_here(loaded: Any, part: str | None, *, narrowed: bool) -> None:
-    from taskeff.errors import ConfigError
-    from taskeff.run.inline import ALL, calibrate_here
-
-    if narrowed:
-        raise ConfigError("--local measures the whole run; name tasks and budgets in the config")
-    numbers = ALL
-    if part is not None:
-        first, _, count = part.partition("/")
-        if not (first.isdecimal() and count.isdecimal()):
-            raise ConfigError(f"--part {part!r}: give i/n, like 0/2 and 1/2")
-        numbers = int(first), int(count)
-    calibrate_here(loaded, part=numbers)
+def _part(value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    first, _, count = value.partition("/")
+    if not (first.isdecimal() and count.isdecimal()):
+        raise ConfigError(f"--part {value!r}: give i/n, like 0/2 and 1/2")
+    return int(first), int(count)
 
 
 def _integers(option: str, value: str | None) -> list[int] | None:
-    from taskeff.errors import ConfigError
-
     try:
         return [int(part) for part in _split(value) or []] or None
     except ValueError:
@@ -160,7 +155,7 @@ def evaluate(
     task: TaskName,
     test_cap: Annotated[int, typer.Option(help="Score at most so many test rows.")] = 5000,
     seed: Annotated[int, typer.Option(help="Seed of the task's splits.")] = 0,
-    dtype: Dtype = "float32",
+    dtype: Dtype = None,
     as_json: AsJson = False,
 ) -> None:
     """Score an existing checkpoint on a task's test split."""
@@ -170,7 +165,7 @@ def evaluate(
     from taskeff.tasks.task import load_spec, load_task
 
     loaded = load_task(load_spec(task), seed)
-    named = model_config(model, dtype)
+    named = model_config(model, dtype or "float32")
     prompter = Prompter(load_tokenizer(named), loaded.spec.description)
     rows = loaded.test_subset(test_cap)
     found = score(load_model(named), prompter, loaded.spec, rows, max_tokens=4096)

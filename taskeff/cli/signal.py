@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from taskeff.cli.options import AsJson, Dtype, Model, show
+from taskeff.cli.options import AsJson, Dtype, Family, Model, show
 
 app = typer.Typer()
 
@@ -22,56 +22,72 @@ def select(
     pool: Annotated[
         Path | None, typer.Option(help="Instead of --task: JSON of rendered prompts (input_text).")
     ] = None,
-    n: Annotated[int, typer.Option(help="Examples to label.")] = 32,
-    quantile: Annotated[float, typer.Option(help="Share of the pool drawn from.")] = 0.1,
-    strategy: Annotated[str, typer.Option(help="low, lowest or random.")] = "low",
-    metric: Annotated[str, typer.Option(help="mean_top_prob or ppl.")] = "mean_top_prob",
-    repeats: Annotated[int, typer.Option(help="Sampled answers per row; 1 is greedy.")] = 1,
+    family: Family = None,
+    n: Annotated[int | None, typer.Option(help="Examples to label; default 32.")] = None,
+    quantile: Annotated[
+        float | None, typer.Option(help="Share of the pool drawn from; default 0.1.")
+    ] = None,
+    strategy: Annotated[str | None, typer.Option(help="low (the default) or random.")] = None,
+    metric: Annotated[str | None, typer.Option(help="mean_top_prob (default) or ppl.")] = None,
     on_long: Annotated[
-        str, typer.Option(help="Prompts beyond the model's window: error, skip or truncate.")
-    ] = "error",
+        str | None,
+        typer.Option(help="Prompts beyond the model's window: skip (default) or truncate."),
+    ] = None,
     form: Annotated[str, typer.Option("--format", help="jsonl, label-studio or csv.")] = "jsonl",
     targets: Annotated[
         str | None, typer.Option(help="Linears to take gradients of: q_proj,v_proj; default all.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of the draw; default 0.")] = None,
     pool_cap: Annotated[int | None, typer.Option(help="Score at most so many rows.")] = None,
-    dtype: Dtype = "float32",
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of an answer; default 30, or the task's own limit.")
+    ] = None,
+    dtype: Dtype = None,
 ) -> None:
-    """Choose which examples of an unlabelled pool to label."""
-    from taskeff.coslow import confidence, handoff, workflow
-    from taskeff.coslow import select as selection
-    from taskeff.models import model_config
+    """Choose which examples of an unlabelled pool to label.
 
-    one_of("--strategy", strategy, selection.Strategy)
-    one_of("--metric", metric, confidence.Metric)
-    one_of("--on-long", on_long, confidence.OnLong)
+    With --family everything not given is as the family was measured, so that `predict` can compare.
+    """
+    from taskeff.coslow import confidence, handoff
+    from taskeff.coslow import select as selection
+    from taskeff.run import labelling
+
     one_of("--format", form, handoff.Form)
-    settings = _settings(
-        n_examples=n,
-        quantile=quantile,
-        seed=seed,
-        pool_cap=pool_cap,
-        confidence_metric=metric,
-        targets=targets.split(",") if targets else None,
-    )
+    for option, value, allowed in (
+        ("--strategy", strategy, selection.Strategy),
+        ("--metric", metric, confidence.Metric),
+        ("--on-long", on_long, confidence.OnLong),
+    ):
+        if value is not None:
+            one_of(option, value, allowed)
+    given = {
+        "n_examples": n,
+        "quantile": quantile,
+        "strategy": strategy,
+        "confidence_metric": metric,
+        "on_long": on_long,
+        "targets": targets.split(",") if targets else None,
+        "seed": seed,
+        "pool_cap": pool_cap,
+        "max_new_tokens": max_new_tokens,
+    }
+    settings, as_family = measured_as(family, given)
     with _progress("confidence") as progress:
-        rows = workflow.select(
-            model_config(model, dtype),
+        found = labelling.select(
+            named_model(model, dtype, as_family),
             task,
             out,
             settings,
             pool=pool,
-            strategy=strategy,  # type: ignore[arg-type]
-            on_long=on_long,  # type: ignore[arg-type]
-            repeats=repeats,
+            family=family,
             form=form,  # type: ignore[arg-type]
             progress=progress,
         )
+    for line in labelling.left_out(found):
+        print(line)
     files = list(handoff.hand_off([], form, None))  # type: ignore[arg-type]
-    print(
-        f"label the {len(rows)} rows of {' with '.join(str(out / name) for name in files)}, then:"
-    )
+    names = " with ".join(str(out / name) for name in files)
+    print(f"label the {len(found['rows'])} rows of {names} (`taskeff label {out}`), then:")
     labels = " --labels EXPORT.json" if form == "label-studio" else ""
     print(f"  taskeff score --model {model} --out {out}{labels}")
 
@@ -83,14 +99,53 @@ def score(
     labels: Annotated[
         Path | None, typer.Option(help="The labelled file, if elsewhere: .jsonl, .json or .csv.")
     ] = None,
-    dtype: Dtype = "float32",
+    family: Family = None,
+    dtype: Dtype = None,
     as_json: AsJson = False,
 ) -> None:
     """CoS-Low of the labelled examples."""
-    from taskeff.coslow.workflow import score as measure
+    from taskeff.run.labelling import score as measure
+
+    as_selected = {"dtype": dtype_of_selection(out)} if dtype is None and family is None else None
+    as_family = measured_as(family, {})[1] if family else as_selected
+    show(measure(named_model(model, dtype, as_family), out, labels), as_json)
+
+
+def dtype_of_selection(out: Path) -> str:
+    """The precision that `select` loaded the model in."""
+    from taskeff.storage import Store
+
+    return str(Store(str(out)).read_json("selection.json")["fingerprint"]["dtype"])
+
+
+def measured_as(family: str | None, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The settings of a family's fingerprint, what is given in their place, and the fingerprint.
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+    from pydantic import ValidationError
+
+    from taskeff.config import CosLowConfig
+    from taskeff.coslow.fingerprint import settings_of
+    from taskeff.errors import ConfigError
+    from taskeff.estimate.calibration import Calibration
+
+    stated = dict(Calibration.load(family).fingerprint) if family else {}
+    values = settings_of(stated).model_dump() if family else {}
+    try:
+        known = {name: value for name, value in given.items() if value is not None}
+        return CosLowConfig(**values | known), stated
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{first['loc'][0]}: {first['msg']}") from None
+
+
+def named_model(path: str, dtype: str | None, measured: dict[str, Any] | None) -> Any:
+    """The model of the command line, in the precision given, or as measured, or float32."""
     from taskeff.models import model_config
 
-    show(measure(model_config(model, dtype), out, labels), as_json)
+    return model_config(path, dtype or (measured or {}).get("dtype") or "float32")
 
 
 def one_of(option: str, value: str, allowed: Any) -> None:
@@ -106,27 +161,15 @@ def one_of(option: str, value: str, allowed: Any) -> None:
         raise ConfigError(f"{option} {value!r}: use {', '.join(known[:-1])} or {known[-1]}")
 
 
-def _settings(**values: Any) -> Any:
-    from pydantic import ValidationError
-
-    from taskeff.config import CosLowConfig
-    from taskeff.errors import ConfigError
-
-    try:
-        return CosLowConfig(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{first['loc'][0]}: {first['msg']}") from None
-
-
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+def _progress(what: str) -> Iterator[Callable[[int], None]]:
     """A bar on standard error where that is a terminal."""
     from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} rows"))
+    bar = Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal)
+    with bar:
         task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield lambda done: bar.update(task, completed=done)

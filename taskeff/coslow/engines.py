@@ -1,15 +1,18 @@
-"""Engines of confidence: token ids in, how sure the model is out. The place to plug in another.
+"""Engines of confidence: token ids in, how sure the model is out.
 
-An engine is made once per actor, by a factory that takes the run's configuration and its CoS-Low
-settings; it then scores one shard of one data set at a time.
+An engine is made once per actor and scores one shard of one data set at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+import importlib.util
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
-from taskeff.config import CosLowConfig, RankConfig
+from taskeff.config import CosLowConfig, ModelConfig, ScoringConfig
+from taskeff.coslow.confidence import NO_ANSWER, Confidence, Metric, confidence_of, score_confidence
+from taskeff.errors import ConfigError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -17,19 +20,17 @@ if TYPE_CHECKING:
 Prompts = Sequence[Sequence[int]]
 
 
-class Scored(NamedTuple):
-    """A row's confidence, or the reason why it has none."""
-
-    value: float | None
-    reason: str | None = None
-
-
 class ConfidenceEngine(Protocol):
     """What scores prompts."""
 
+    @property
+    def model(self) -> PreTrainedModel | None:
+        """The model it holds, which then takes gradients too; None if it has none of ours."""
+        ...
+
     def score(
         self, prompts: Prompts, *, stop_ids: Sequence[int], max_new_tokens: int
-    ) -> Sequence[Scored]:
+    ) -> Sequence[Confidence]:
         """One answer per prompt, in order.
 
         A TaskeffError or ValueError is taken as the fault of a row: the shard is then scored row
@@ -39,40 +40,117 @@ class ConfidenceEngine(Protocol):
         ...
 
 
-EngineFactory = Callable[[RankConfig, CosLowConfig], ConfidenceEngine]
+EngineFactory = Callable[[ModelConfig, CosLowConfig, ScoringConfig], ConfidenceEngine]
 """Makes an engine; pickled to the actors that call it."""
 
 
-def held_model(config: RankConfig) -> PreTrainedModel:
+def held_model(config: ModelConfig, scoring: ScoringConfig) -> PreTrainedModel:
     """The model as an actor holds it: on its share of a GPU, or on so many threads."""
     import torch
 
-    from taskeff.models import load_model
+    from taskeff.models import check_cuda, load_model
 
-    torch.set_num_threads(config.scoring.threads_per_actor)
-    return load_model(config.model, None if config.scoring.gpus_per_actor else "cpu")
+    check_cuda(scoring.gpus_per_actor or 0)
+    torch.set_num_threads(scoring.threads_per_actor)
+    return load_model(config, None if scoring.gpus_per_actor else "cpu")
 
 
 class BuiltinEngine:
     """`score_confidence` with the model held in this process."""
 
-    def __init__(self, config: RankConfig, settings: CosLowConfig):
+    def __init__(self, config: ModelConfig, settings: CosLowConfig, scoring: ScoringConfig):
         self.settings = settings
-        self.model = held_model(config)
+        self.model: PreTrainedModel = held_model(config, scoring)
 
     def score(
         self, prompts: Prompts, *, stop_ids: Sequence[int], max_new_tokens: int
-    ) -> list[Scored]:
-        """See `ConfidenceEngine`; a prompt longer than the model's window has no confidence."""
-        from taskeff.coslow.confidence import score_confidence
-
-        found = score_confidence(
+    ) -> list[Confidence]:
+        """See `ConfidenceEngine`."""
+        return score_confidence(
             self.model,
             prompts,
             stop_ids=stop_ids,
             max_new_tokens=max_new_tokens,
             metric=self.settings.confidence_metric,
             max_tokens=self.settings.max_tokens_per_pack,
-            on_long="skip",
+            on_long=self.settings.on_long,
         )
-        return [Scored(one.value, one.reason) for one in found]
+
+
+class VLLMEngine:
+    """The same token ids through vLLM, confidence from its log-probabilities.
+
+    Its gradients are another actor's: vLLM takes the whole GPU.
+    """
+
+    model = None
+
+    def __init__(self, config: ModelConfig, settings: CosLowConfig, scoring: ScoringConfig):
+        from vllm import LLM  # type: ignore[import-not-found]
+
+        self.settings = settings
+        self._engine = LLM(
+            model=config.path,
+            revision=config.revision,
+            dtype=config.dtype,
+            enable_prefix_caching=True,
+            tensor_parallel_size=int(scoring.gpus_per_actor or 1),
+            # Pure greedy decoding: no repetition penalty from the model's own settings.
+            generation_config="vllm",
+            logprobs_mode="raw_logprobs",
+            skip_tokenizer_init=True,
+        )
+
+    def score(
+        self, prompts: Prompts, *, stop_ids: Sequence[int], max_new_tokens: int
+    ) -> list[Confidence]:
+        """See `ConfidenceEngine`."""
+        from vllm import SamplingParams  # type: ignore[import-not-found]
+
+        asked = SamplingParams(
+            temperature=0.0,
+            max_tokens=max_new_tokens,
+            logprobs=1,
+            stop_token_ids=list(stop_ids),
+            detokenize=False,
+        )
+        inputs = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
+        outputs = self._engine.generate(inputs, asked, use_tqdm=False)
+        stops, metric = frozenset(stop_ids), self.settings.confidence_metric
+        answers = (one.outputs[0] for one in outputs)
+        return [answer_confidence(one.token_ids, one.logprobs, stops, metric) for one in answers]
+
+
+def answer_confidence(
+    tokens: Sequence[int],
+    logprobs: Sequence[Mapping[int, Any]],
+    stops: Collection[int],
+    metric: Metric,
+) -> Confidence:
+    """The confidence of one greedy answer of vLLM's, as `score_confidence` defines it.
+
+    Args:
+        logprobs: per token, token id -> an object with `logprob`; the chosen token is among them.
+    """
+    probs: list[float] = []
+    for token, given in zip(tokens, logprobs, strict=True):
+        if int(token) in stops:
+            break
+        probs.append(math.exp(float(given[int(token)].logprob)))
+    return Confidence(confidence_of(probs, metric)) if probs else Confidence(None, NO_ANSWER)
+
+
+def engine_of(scoring: ScoringConfig) -> EngineFactory:
+    """The engine that the settings name.
+
+    Raises:
+        ConfigError: vLLM is not installed, or an actor has no whole GPU.
+    """
+    if scoring.engine == "builtin":
+        return BuiltinEngine
+    if importlib.util.find_spec("vllm") is None:
+        raise ConfigError("scoring.engine vllm needs the extra: pip install 'taskeff[vllm]'")
+    gpus = scoring.gpus_per_actor or 0
+    if gpus < 1 or gpus % 1:
+        raise ConfigError(f"scoring.gpus_per_actor {gpus:g}: vllm takes whole GPUs, at least 1")
+    return VLLMEngine

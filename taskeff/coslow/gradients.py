@@ -280,7 +280,9 @@ def _even(blocks: int, groups: int) -> list[range]:
 def free_bytes(device: torch.device) -> int:
     """Bytes to plan with: most of what is free on a GPU, half of what is free on the host."""
     if device.type == "cuda":
-        return int(0.8 * torch.cuda.mem_get_info(device)[0])
+        # What the allocator holds and nobody uses is free too.
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(0.8 * (torch.cuda.mem_get_info(device)[0] + held))
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     except (ValueError, OSError, AttributeError):

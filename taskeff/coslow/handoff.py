@@ -6,29 +6,27 @@ another row; what comes back may be any of the three, whatever went out.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from xml.sax.saxutils import quoteattr
 
 from taskeff.errors import DataError
+from taskeff.spreadsheet import csv_bytes, restored
 from taskeff.storage import digest
-from taskeff.tasks.task import Example
+from taskeff.tasks.examples import Example
+from taskeff.tasks.readers import format_of, read_file
 
 Form = Literal["jsonl", "label-studio", "csv"]
 CSV_FIELDS = ("id", "text", "text_hash", "confidence", "label")
 NAMED = 40  # rows that one message lists
-# What a spreadsheet would run as a formula; a leading quote makes it text.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_annotate(
     examples: Sequence[Example], confidences: Sequence[float | None], choices: Sequence[str] | None
 ) -> list[dict[str, Any]]:
-    """One record per example to label: fill `label`, leave the rest."""
+    """One record per example to label: fill `label` where it is empty, leave the rest."""
     return [
         {
             "id": example.id,
@@ -36,7 +34,7 @@ def to_annotate(
             "text_hash": digest(example.text),
             "confidence": confidence,
             "choices": list(choices) if choices else None,
-            "label": "",
+            "label": example.target or "",
         }
         for example, confidence in zip(examples, confidences, strict=True)
     ]
@@ -47,7 +45,7 @@ def hand_off(
 ) -> dict[str, bytes]:
     """The files to hand to whoever labels, by name; the first is the one that comes back."""
     if form == "csv":
-        return {"to_annotate.csv": write_csv(records)}
+        return {"to_annotate.csv": csv_bytes(CSV_FIELDS, records)}
     if form == "label-studio":
         return {
             "to_annotate.json": label_studio_tasks(records),
@@ -86,32 +84,7 @@ def label_studio_config(choices: Sequence[str] | None) -> bytes:
     return f'<View>\n  <Text name="text" value="$text"/>\n{field}</View>\n'.encode()
 
 
-def write_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
-    """The records as CSV; cells a spreadsheet would run as formulas get a leading quote."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer)
-    writer.writerow(CSV_FIELDS)
-    for record in records:
-        writer.writerow([neutral(record[field]) for field in CSV_FIELDS])
-    # The mark lets a spreadsheet read it as UTF-8.
-    return buffer.getvalue().encode("utf-8-sig")
-
-
-def neutral(value: object) -> object:
-    """A CSV cell that no spreadsheet runs as a formula."""
-    # A text that begins with quotes already gets one more, so that reading can take one off.
-    if isinstance(value, str) and value.lstrip("'").startswith(FORMULA_STARTS):
-        return f"'{value}"
-    return value
-
-
-def _restored(value: str) -> str:
-    if value.startswith("'") and value.lstrip("'").startswith(FORMULA_STARTS):
-        return value[1:]
-    return value
-
-
-def read_labels(path: Path, handed_out: Sequence[Mapping[str, Any]]) -> list[Example]:
+def read_labels(path: Path | str, handed_out: Sequence[Mapping[str, Any]]) -> list[Example]:
     """The labelled examples in `path`, checked against what was handed out, in its order.
 
     Args:
@@ -123,41 +96,48 @@ def read_labels(path: Path, handed_out: Sequence[Mapping[str, Any]]) -> list[Exa
             text or hash, a label that is no text or outside the choices, or the rows that have
             no label yet.
     """
+    records = read_part(path, handed_out)
+    left = [record["id"] for record in records if not record["label"]]
+    if left:
+        raise DataError(
+            f"{path}: {len(left)} of {len(records)} rows have no label yet: "
+            + ", ".join(left[:NAMED])
+            + (" ..." if len(left) > NAMED else "")
+        )
+    return [Example(record["id"], record["text"], record["label"]) for record in records]
+
+
+def read_part(path: Path | str, handed_out: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The records handed out, in order, with the labels that `path` gives them so far.
+
+    A label that is not there yet is ""; fields that somebody added to a row stay with it.
+
+    Raises:
+        DataError: as `read_labels`, but for rows without a label.
+    """
     expected = {record["id"]: record for record in handed_out}
-    found: dict[str, Example] = {}
-    unlabelled: list[str] = []
-    for place, record in _records(path):
-        where = f"{path}, {place}"
+    found: dict[str, dict[str, Any]] = {}
+    for where, record in _records(path):
         known = _known(record, expected, found)
         if known is None:
             name = f"id {record['id']!r}" if "id" in record else "this text"
             raise DataError(f"{where}: {name} was not handed out")
         if known["id"] in found:
-            raise DataError(f"{where}: id {known['id']!r} is labelled twice")
+            raise DataError(f"{where}: id {known['id']!r} is there twice")
         changed = digest(record.get("text")) != known["text_hash"]
         if changed or record.get("text_hash", known["text_hash"]) != known["text_hash"]:
             raise DataError(f"{where}: the text of {known['id']!r} has changed; label it as it was")
         label = _label(record.get("label"), where)
-        if not label:
-            unlabelled.append(known["id"])
-            continue
-        if known["choices"] and label not in known["choices"]:
+        if label and known["choices"] and label not in known["choices"]:
             raise DataError(f"{where}: label {label!r} is not one of {known['choices']}")
-        found[known["id"]] = Example(known["id"], known["text"], label)
-    left = [*unlabelled, *(i for i in expected if i not in found and i not in unlabelled)]
-    if left:
-        raise DataError(
-            f"{path}: {len(left)} of {len(expected)} rows have no label yet: "
-            + ", ".join(left[:NAMED])
-            + (" ..." if len(left) > NAMED else "")
-        )
-    return [found[record["id"]] for record in handed_out]
+        found[known["id"]] = {**record, **known, "label": label}
+    return [found.get(i) or {**record, "label": ""} for i, record in expected.items()]
 
 
 def _known(
     record: Mapping[str, Any],
     expected: Mapping[str, Mapping[str, Any]],
-    found: Mapping[str, Example],
+    found: Mapping[str, Any],
 ) -> Mapping[str, Any] | None:
     """What was handed out for `record`: by its id, or by its text where it never had one."""
     if "id" in record:
@@ -174,75 +154,32 @@ def _label(value: object, where: str) -> str:
     raise DataError(f"{where}: label {value!r} is not text; write it in quotes")
 
 
-def _records(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-    if path.suffix.lower() == ".csv":
-        return _csv_records(path, text)
-    if path.suffix.lower() == ".json":
-        return _label_studio_records(path, text)
-    return _line_records(path, text)
-
-
-def _line_records(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
-    records: list[tuple[str, dict[str, Any]]] = []
-    # Not splitlines: a text may hold the line separators that JSON leaves as they are.
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
+def _records(path: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file and line, record) of every row, of whatever form; blank rows are left out."""
+    kind = format_of(str(path)) or "json"
+    for row in read_file(str(path), kind):
+        if row.values is None:
+            raise DataError(f"{row.where}: {row.error}")
+        if kind != "csv":
+            yield row.where, _record(row.values, row.where)
             continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}, line {number}: not JSON: {error}") from None
-        if not isinstance(record, dict):
-            raise DataError(f"{path}, line {number}: expected an object")
-        records.append((f"line {number}", record))
-    return records
+        if missing := {"id", "text", "label"} - set(row.values):
+            raise DataError(f"{path}: no column {', '.join(sorted(missing))}; keep the header row")
+        if any(row.values.values()):
+            yield row.where, {key: restored(cell) for key, cell in row.values.items()}
 
 
-def _csv_records(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
-    # A spreadsheet of some locales saves with semicolons.
-    header = text.split("\n", 1)[0]
-    reader = csv.DictReader(
-        io.StringIO(text, newline=""), delimiter=";" if header.count(";") > 1 else ","
-    )
-    if missing := {"id", "text", "label"} - set(reader.fieldnames or ()):
-        raise DataError(f"{path}: no column {', '.join(sorted(missing))}; keep the header row")
-    records: list[tuple[str, dict[str, Any]]] = []
-    for number, row in enumerate(reader, 1):
-        if None in row:
-            raise DataError(f"{path}, row {number}: more cells than columns; quote the commas")
-        cells = {key: _restored(value or "") for key, value in row.items()}
-        if any(cells.values()):
-            records.append((f"row {number}", cells))
-    return records
-
-
-def _label_studio_records(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
-    """Label Studio's JSON export, its JSON-MIN export (flat objects), or the published layout."""
-    try:
-        tasks = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}") from None
-    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-        raise DataError(f"{path}: expected a list of tasks as Label Studio exports them")
-    records: list[tuple[str, dict[str, Any]]] = []
-    for number, task in enumerate(tasks, 1):
-        data = task.get("data")
-        if "input_text" in task:
-            record = {"text": task["input_text"], "label": task.get("ground_truth")}
-            records.append((f"row {number - 1}", record))
-            continue
-        if not isinstance(data, dict):
-            records.append((f"task {number}", task))
-            continue
-        labels = [label for one in _annotations(task) for label in _labels(one)]
-        if len(set(labels)) > 1:
-            raise DataError(f"{path}, task {number}: annotators disagree: {', '.join(labels)}")
-        records.append((f"task {number}", {**data, "label": labels[0] if labels else ""}))
-    return records
+def _record(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Ours, or of Label Studio's JSON or JSON-MIN (flat) export, or of the published layout."""
+    if "input_text" in row:
+        return {"text": row["input_text"], "label": row.get("ground_truth")}
+    data = row.get("data")
+    if not isinstance(data, dict):
+        return dict(row)
+    labels = [label for one in _annotations(row) for label in _labels(one)]
+    if len(set(labels)) > 1:
+        raise DataError(f"{where}: annotators disagree: {', '.join(labels)}")
+    return {**data, "label": labels[0] if labels else ""}
 
 
 def _annotations(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -1,61 +1,108 @@
-"""An unlabelled pool: a task's rows, or a file of rendered prompts in the published layout.
+"""What examples are drawn from: a task's rows in a file or on the hub, a loaded task's, or prompts.
 
-A pool is read more than once (checked, scored, the chosen rows fetched) and never held whole where
-it is a file of JSON lines.
+A pool is read as often as needed (its shards, then the rows that were drawn) and never held whole.
+Its rows, their order and their ids are the same whichever way a task's pool is read.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, Protocol
 
 from taskeff.config import CosLowConfig
-from taskeff.errors import ConfigError, DataError
+from taskeff.errors import DataError
 from taskeff.storage import safe_part
+from taskeff.tasks.examples import Example, rows_at
 from taskeff.tasks.prompts import Prompter, RenderedPrompter
-from taskeff.tasks.task import Example, load_pool, load_spec
+from taskeff.tasks.readers import SourceRow, file_stamp, format_of, read_file
+from taskeff.tasks.rows import PoolRow, PoolStream, row_text
+from taskeff.tasks.source import source_stamp
+from taskeff.tasks.spec import TaskSpec
+from taskeff.tasks.task import Task
+from taskeff.tasks.templates import render
 
-FIELD = "input_text"  # of the published files: the prompt, its chat template applied
+PROMPT_FIELD = "input_text"  # of the published pools: the prompt, its chat template applied
+_SPEC_FIELDS = {
+    "task",
+    "dataset_path",
+    "dataset_name",
+    "dataset_kwargs",
+    "training_split",
+    "description",
+    "doc_to_text",
+    "doc_to_keep",
+    "max_new_tokens",
+}
+
+
+class Rows(Protocol):
+    """One pass over a pool, and what it has left out so far."""
+
+    duplicates: int
+
+    def __iter__(self) -> Iterator[PoolRow]: ...
+
+
+class Pool(Protocol):
+    """Unlabelled rows, and the labels that their source may have."""
+
+    @property
+    def about(self) -> PoolAbout:
+        """What is known of it without reading a row."""
+        ...
+
+    def rows(self) -> Rows:
+        """One pass over all rows, bad ones included."""
+        ...
+
+    def examples(self, numbers: Sequence[int]) -> list[Example]:
+        """The rows of these numbers, in this order; `target` None where the source has no label.
+
+        Raises:
+            DataError: a row is gone, or its label is none of the choices, by file and line.
+        """
+        ...
+
+    def stamp(self) -> list[dict[str, str]]:
+        """What changes when the source does.
+
+        Raises:
+            DataError: the source is missing or cannot be reached.
+        """
+        ...
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Rows to choose from, in an order of their own.
+class PoolAbout:
+    """A pool's name and what its prompts are made of.
 
     Attributes:
-        name: of the task.
-        rendered: the rows are prompts already.
-        description: the task's instruction, "" where the rows are prompts.
+        rendered: its rows are prompts already.
+        description: the instruction, "" where they are.
         choices: the labels that count, None where any does.
-        max_new_tokens: a limit of the task's own.
-        size: number of rows.
-        hash: a digest of every row's id and text.
+        max_new_tokens: of an answer; None leaves it to the settings.
+        labelled_by: what its labels come from: other labels redo what follows confidence.
+        decided_by: what its prompts come from, for `signal_hash`.
     """
 
     name: str
     rendered: bool
     description: str
     choices: tuple[str, ...] | None
-    max_new_tokens: int
-    size: int
-    hash: str
-    _rows: Callable[[], Iterable[Example]] = field(repr=False)
-
-    def __iter__(self) -> Iterator[Example]:
-        return iter(self._rows())
-
-    def pick(self, indices: Collection[int]) -> list[Example]:
-        """The rows at `indices`, in the pool's order."""
-        wanted = frozenset(indices)
-        return [row for index, row in enumerate(self) if index in wanted]
+    max_new_tokens: int | None
+    labelled_by: Any
+    decided_by: Any
 
     def prompter(self, tokenizer: Any) -> Prompter:
         """What turns its rows into token ids."""
         return prompter_of(tokenizer, self.description, rendered=self.rendered)
+
+    def new_tokens(self, settings: CosLowConfig) -> int:
+        """Tokens of an answer: the settings' limit, or the pool's own lower one."""
+        return min(settings.max_new_tokens, self.max_new_tokens or settings.max_new_tokens)
 
 
 def prompter_of(tokenizer: Any, description: str, *, rendered: bool) -> Prompter:
@@ -63,114 +110,189 @@ def prompter_of(tokenizer: Any, description: str, *, rendered: bool) -> Prompter
     return RenderedPrompter(tokenizer) if rendered else Prompter(tokenizer, description)
 
 
-def task_pool(task: str | Path, settings: CosLowConfig) -> Pool:
-    """The training split of a bundled task or a task file; no label is read.
-
-    Raises:
-        DataError: naming the task, the row and the field.
-    """
-    spec = load_spec(task)
-    rows = load_pool(spec, settings.seed, settings.pool_cap)
-    return Pool(
+def _about(spec: TaskSpec, *, labelled: bool, decided_by: Any) -> PoolAbout:
+    return PoolAbout(
         name=spec.task,
         rendered=False,
         description=spec.description,
         choices=spec.doc_to_choice,
         max_new_tokens=spec.max_new_tokens,
-        size=len(rows),
-        hash=_digest(rows)[1],
-        _rows=lambda: rows,
+        labelled_by=[spec.doc_to_target if labelled else None, spec.doc_to_choice],
+        decided_by=decided_by,
     )
 
 
-def file_pool(path: str | Path, settings: CosLowConfig) -> Pool:
-    """A published pool: a JSON list of objects with `input_text`, or one such object per line.
+@dataclass(frozen=True)
+class SpecPool:
+    """A task file's training split, read from where it lies.
 
-    Raises:
-        DataError: the file cannot be read or is empty, or a row is no object, lacks `input_text`
-            or has one that is no text, by its number.
-        ConfigError: `pool_cap` is set; such a pool is scored whole.
+    Args:
+        seed: of a bundled builder, and of the split into training and test rows.
+        settings: `pool_cap`, the seed of its draw, the examples that must be left.
+        labelled: whether to look for labels.
     """
-    path = Path(path)
-    if settings.pool_cap is not None:
-        raise ConfigError("a pool file is scored whole: leave pool_cap (--pool-cap) out")
 
-    def rows() -> Iterator[Example]:
-        for number, row in enumerate(_objects(path)):
-            yield Example(f"row-{number}", text_of(row, f"{path}, row {number}"))
+    spec: TaskSpec
+    seed: int
+    settings: CosLowConfig
+    labelled: bool = True
 
-    size, hash_ = _digest(rows())
-    if not size:
-        raise DataError(f"{path}: the pool is empty; add unlabelled rows")
-    return Pool(
-        name=_name(path),
-        rendered=True,
-        description="",
-        choices=None,
-        max_new_tokens=settings.max_new_tokens,
-        size=size,
-        hash=hash_,
-        _rows=rows,
-    )
+    @property
+    def about(self) -> PoolAbout:
+        """See `Pool`."""
+        decided = self.spec.model_dump(mode="json", include=_SPEC_FIELDS)
+        return _about(self.spec, labelled=self.labelled, decided_by=decided)
+
+    def rows(self) -> PoolStream:
+        """See `Pool`."""
+        settings = self.settings
+        return PoolStream(
+            self.spec,
+            self.seed,
+            settings.pool_cap,
+            draw_seed=settings.seed,
+            least=settings.n_examples,
+        )
+
+    def examples(self, numbers: Sequence[int]) -> list[Example]:
+        """See `Pool`."""
+        spec, found = self.spec, self.rows().pick(numbers)
+        examples: list[Example] = []
+        for number in numbers:
+            row = found.get(number)
+            if row is None or row.values is None:
+                raise DataError(
+                    f"row {number} is gone: the source changed while it was scored; run again"
+                )
+            label = self._label(row.values, row.where) if self.labelled else None
+            text = row_text(spec, row.values, row.where)
+            examples.append(Example(f"{spec.training_split}-{number}", text, label))
+        return examples
+
+    def stamp(self) -> list[dict[str, str]]:
+        """See `Pool`."""
+        return source_stamp(self.spec)
+
+    def _label(self, values: Mapping[str, Any], where: str) -> str | None:
+        spec = self.spec
+        if spec.doc_to_target is None:
+            return None
+        try:
+            label = render(spec.doc_to_target, values, field="doc_to_target")
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from None
+        if label and spec.doc_to_choice is not None and label not in spec.doc_to_choice:
+            raise DataError(f"{where}: label {label!r} is not one of {list(spec.doc_to_choice)}")
+        return label or None
 
 
-def text_of(row: object, where: str) -> str:
-    """The prompt of one row of a published file.
+@dataclass(frozen=True)
+class TaskPool:
+    """The training rows of a loaded task, all of them labelled."""
 
-    Raises:
-        DataError: it has none, or one that is empty or no text.
+    task: Task
+    settings: CosLowConfig
+
+    @property
+    def about(self) -> PoolAbout:
+        """See `Pool`."""
+        return _about(self.task.spec, labelled=True, decided_by=self.task.data_hash)
+
+    def rows(self) -> Rows:
+        """See `Pool`."""
+        split = self.task.spec.training_split
+        return _Rows(
+            PoolRow(_number(one.id), one.id, f"{split} row {_number(one.id)}", one.text)
+            for one in rows_at(
+                self.task.train,
+                self.task.pool_rows(self.settings.pool_cap, self.settings.seed),
+            )
+        )
+
+    def examples(self, numbers: Sequence[int]) -> list[Example]:
+        """See `Pool`."""
+        wanted = set(numbers)
+        found = {n: one for one in self.task.train if (n := _number(one.id)) in wanted}
+        return [found[number] for number in numbers]
+
+    def stamp(self) -> list[dict[str, str]]:
+        """See `Pool`."""
+        return [{"data": self.task.data_hash}]
+
+
+def _number(example_id: str) -> int:
+    return int(example_id.rpartition("-")[2])
+
+
+@dataclass(frozen=True)
+class RenderedPool:
+    """A file of prompts in the published layout: rows with `input_text`, in any format.
+
+    The text is taken to the letter, and repeated texts stay: how they were made is not known.
     """
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: expected an object with {FIELD!r}, found {row!r:.40}")
-    if FIELD not in row:
-        raise DataError(f"{where}: no field {FIELD!r}; it has {', '.join(map(str, row)) or 'none'}")
-    text = row[FIELD]
-    if not isinstance(text, str):
-        raise DataError(f"{where}: {FIELD!r} is {text!r:.40}, not text; quote it")
-    if not text.strip():
-        raise DataError(f"{where}: {FIELD!r} is empty; fill the row or drop it")
-    return text
+
+    path: str
+    settings: CosLowConfig
+
+    @property
+    def about(self) -> PoolAbout:
+        """See `Pool`."""
+        kept = (c if (c.isalnum() and c.isascii()) or c in "._-" else "-" for c in self._stem)
+        return PoolAbout(safe_part("".join(kept)), True, "", None, None, None, self.path)
+
+    def rows(self) -> Rows:
+        """See `Pool`."""
+        cap = self.settings.pool_cap
+        rows = map(_rendered, self._read())
+        size = 0 if cap is None else sum(1 for _ in self._read())
+        if cap is None or cap >= size:
+            return _Rows(rows)
+        seed = f"{self.settings.seed}:{self.about.name}:pool"
+        drawn = random.Random(seed).sample(range(size), cap)
+        wanted = frozenset(drawn)
+        found = {row.index: row for row in rows if row.index in wanted}
+        return _Rows(found[number] for number in drawn)
+
+    def examples(self, numbers: Sequence[int]) -> list[Example]:
+        """See `Pool`."""
+        wanted = frozenset(numbers)
+        rows = map(_rendered, self._read())
+        found = {row.index: Example(row.id, row.text) for row in rows if row.index in wanted}
+        return [found[number] for number in numbers]
+
+    def stamp(self) -> list[dict[str, str]]:
+        """See `Pool`."""
+        return [file_stamp(self.path)]
+
+    def _read(self) -> Iterator[SourceRow]:
+        return read_file(self.path, format_of(self.path) or "json")
+
+    @property
+    def _stem(self) -> str:
+        return PurePath(self.path).stem
 
 
-def _objects(path: Path) -> Iterator[object]:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            first = file.read(1)
-            while first.isspace():
-                first = file.read(1)
-            file.seek(0)
-            if first == "[":
-                yield from json.load(file)
-                return
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield _parsed(line, f"{path}, line {number}")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}") from None
+def _rendered(row: SourceRow) -> PoolRow:
+    text: object = "" if row.values is None else row.values.get(PROMPT_FIELD)
+    error = row.error
+    if row.values is not None:
+        if PROMPT_FIELD not in row.values:
+            there = ", ".join(map(str, row.values)) or "none"
+            error = f"no field {PROMPT_FIELD!r}; it has {there}"
+        elif not isinstance(text, str):
+            error = f"{PROMPT_FIELD!r} is {text!r:.40}, not text; quote it"
+        elif not text.strip():
+            error = f"{PROMPT_FIELD!r} is empty; fill the row or drop it"
+    return PoolRow(row.index, f"row-{row.index}", row.where, "" if error else str(text), error)
 
 
-def _parsed(line: str, where: str) -> object:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise DataError(
-            f"{where}: not JSON: {error}; give a JSON list or one object per line"
-        ) from None
+class _Rows:
+    """Rows that were counted already, or whose repeated texts stay."""
 
+    duplicates = 0
 
-def _digest(rows: Iterable[Example]) -> tuple[int, str]:
-    sha = hashlib.sha256()
-    size = 0
-    for row in rows:
-        sha.update(json.dumps([row.id, row.text]).encode())
-        size += 1
-    return size, sha.hexdigest()[:16]
+    def __init__(self, rows: Iterable[PoolRow]):
+        self._rows = rows
 
-
-def _name(path: Path) -> str:
-    kept: Sequence[str] = [
-        c if (c.isalnum() and c.isascii()) or c in "._-" else "-" for c in path.stem
-    ]
-    return safe_part("".join(kept))
+    def __iter__(self) -> Iterator[PoolRow]:
+        return iter(self._rows)

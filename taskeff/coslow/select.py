@@ -10,7 +10,7 @@ from typing import Literal
 
 from taskeff.errors import DataError
 
-Strategy = Literal["low", "lowest", "random"]
+Strategy = Literal["low", "random"]
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def select(
 
     Args:
         confidences: one per pool row; None (no answer) is never drawn.
-        strategy: `low` draws from the lowest `quantile`, `lowest` takes the n lowest, `random`
-            draws from the whole pool (the published control).
+        strategy: `low` draws from the lowest `quantile`, `random` from the whole pool (the
+            published control).
 
     Raises:
         DataError: a confidence is not a number, fewer than `n` rows have one, or a setting is
@@ -53,8 +53,8 @@ def select(
         raise DataError(f"n is {n}; label at least one row")
     if not 0 < quantile <= 1:
         raise DataError(f"quantile {quantile} is no share of the pool; use 0.1, say")
-    if strategy not in ("low", "lowest", "random"):
-        raise DataError(f"strategy {strategy!r}: use low, lowest or random")
+    if strategy not in ("low", "random"):
+        raise DataError(f"strategy {strategy!r}: use low or random")
     if not confidences:
         raise DataError("the pool is empty; add unlabelled rows")
     for index, value in enumerate(confidences):
@@ -67,8 +67,8 @@ def select(
             "add rows"
         )
     ordered = sorted(known, key=lambda index: (confidences[index] or 0.0, index))
-    size = {"low": max(n, round(quantile * len(known))), "lowest": n, "random": len(known)}
-    candidates = ordered[: size[strategy]]
+    size = len(known) if strategy == "random" else max(n, round(quantile * len(known)))
+    candidates = ordered[:size]
     drawn = random.Random(f"{seed}:select").sample(candidates, n)
     return Selection(
         indices=tuple(sorted(drawn)),

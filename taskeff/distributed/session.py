@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ def ray_session(cluster: ClusterConfig | None = None) -> Iterator[None]:
         cluster: what training will ask of a local cluster; None where nothing is trained.
 
     Raises:
-        ClusterError: a local cluster is to be started and this machine cannot hold one row.
+        ClusterError: a local cluster is to be started and this machine cannot hold one job.
     """
     if ray.is_initialized():
         yield
@@ -51,22 +52,45 @@ def ray_session(cluster: ClusterConfig | None = None) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     if address:
         env_vars = {key: value for key, value in _WORKER_ENV.items() if key not in _job_env()}
-        ray.init(address=address, runtime_env={"env_vars": env_vars}, log_to_driver=False)
+        with _quiet_backend():
+            ray.init(address=address, runtime_env={"env_vars": env_vars}, log_to_driver=False)
     else:
         if cluster is not None:
             _check_machine(cluster)
-        ray.init(
-            # Ray Data's read tasks find room beside as many one-core workers as there are cores.
-            num_cpus=(os.cpu_count() or 1) + 1,
-            include_dashboard=False,
-            runtime_env={"env_vars": _LOCAL_ENV},
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        with _quiet_backend():
+            ray.init(
+                address="local",  # never a cluster that happens to run on this machine
+                # Ray Data's read tasks find room beside as many one-core workers as there are
+                # cores.
+                num_cpus=(os.cpu_count() or 1) + 1,
+                include_dashboard=False,
+                runtime_env={"env_vars": _LOCAL_ENV},
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _quiet_backend() -> Iterator[None]:
+    """Start Ray so that its C++ side keeps to its log files; what goes wrong is raised anyway.
+
+    It warns of every actor of Ray Data that a restart may miss its arguments, which the operator
+    keeps for it; and it announces the level that keeps it from doing so.
+    """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _job_env() -> dict[str, str]:
@@ -98,7 +122,7 @@ def _check_machine(cluster: ClusterConfig) -> None:
     asked = cluster.workers_per_row * cluster.cpus_per_worker
     if asked > cores:
         raise ClusterError(
-            f"a row asks for {asked:g} CPUs (cluster.workers_per_row x cpus_per_worker), this "
+            f"a job asks for {asked:g} CPUs (cluster.workers_per_row x cpus_per_worker), this "
             f"machine has {cores}; ask for less, or set RAY_ADDRESS to a cluster"
         )
     gpus = cluster.workers_per_row * cluster.gpus_per_worker
@@ -108,6 +132,6 @@ def _check_machine(cluster: ClusterConfig) -> None:
         found = torch.cuda.device_count()
         if gpus > found:
             raise ClusterError(
-                f"a row asks for {gpus:g} GPUs (cluster.workers_per_row x gpus_per_worker), this "
+                f"a job asks for {gpus:g} GPUs (cluster.workers_per_row x gpus_per_worker), this "
                 f"machine has {found}; ask for less, or set RAY_ADDRESS to a cluster"
             )

@@ -1,8 +1,8 @@
-"""The Gram matrix of many gradients, over actors that each hold the model and a part of them.
+"""One Gram matrix as tiles over several actors, exact: for more examples than one actor holds.
 
-Every actor computes some micro-batches of one plan, a group of decoder blocks at a time; a group's
-gradients go through the object store to the actors that multiply them with their own; the driver
-adds up products. Nobody holds all gradients, and the matrix is that of one process.
+The micro-batches of one plan are dealt out, so every gradient is the one that a single actor would
+compute. Group by group of decoder blocks, gradients go through the object store to the peers that
+multiply them with their own; the driver adds up products. Nobody holds all gradients.
 """
 
 from __future__ import annotations
@@ -10,128 +10,100 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import count
 from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from taskeff.config import ModelConfig
-from taskeff.coslow.gradients import (
-    MAX_TOKENS,
-    Example,
-    Gram,
-    LoRA,
-    Part,
-    Plan,
-    free_bytes,
-)
-from taskeff.coslow.gram import Floats, Gradients, Tiles
-from taskeff.distributed.session import ray_session
+from taskeff.config import ModelConfig, ScoringConfig
+from taskeff.coslow.engines import held_model
+from taskeff.coslow.gradients import MAX_TOKENS, Example, Part, Plan, free_bytes
+from taskeff.coslow.gram import Floats, Gradients, Gram, Tiles
+from taskeff.coslow.linears import LoRA
+from taskeff.distributed.trainer import reason
 from taskeff.errors import ClusterError, TaskeffError
 from taskeff.memory import return_memory
-from taskeff.models import load_architecture, load_model
+from taskeff.models import load_architecture
 
-Job = tuple[int, tuple[int, ...]]  # number of the matrix, and the part's micro-batches
 RESTARTS = 3  # of an actor, and tries of what it was doing
+JOIN_SECONDS = 60  # for the others, once the fewest actors are there
+Job = tuple[int, tuple[int, ...]]  # number of the matrix, and the part's micro-batches
 
 
 def tiled_gram(
     model: ModelConfig,
     examples: Sequence[Example],
+    projection: LoRA | None,
+    scoring: ScoringConfig,
     *,
-    projection: LoRA | None = LoRA(),  # noqa: B008 - frozen
     targets: Sequence[str] | None = None,
     memory: int | None = None,
-    actors: int = 2,
-    cpus: float = 1.0,
-    gpus: float = 0.0,
-    threads: int = 1,
 ) -> Gram:
-    """`gradient_gram` by actors that are started for it; see there and `GramActors`."""
-    with GramActors(model, actors=actors, cpus=cpus, gpus=gpus, threads=threads) as pool:
-        return pool.gram(examples, projection, targets=targets, memory=memory)
+    """`gradient_gram` by actors that are started for it; see `GramActors.gram`."""
+    with GramActors(model, scoring) as actors:
+        return actors.gram(examples, projection, targets=targets, memory=memory)
 
 
 class GramActors:
-    """Actors that hold the model, for one Gram matrix after the other; a context manager.
+    """As many actors with the model as `scoring` allows and the cluster has room for, for one
+    matrix after the other; they start with the first. A context manager.
 
-    Works in the driver and inside a Ray task or actor, whose own CPUs it does not use.
-
-    Args:
-        cpus, gpus, threads: of each actor.
-
-    Raises:
-        ClusterError: this machine cannot place so many.
+    Works in a driver and inside a Ray task or actor, whose own CPUs are not lent.
     """
 
-    def __init__(
-        self,
-        model: ModelConfig,
-        *,
-        actors: int = 2,
-        cpus: float = 1.0,
-        gpus: float = 0.0,
-        threads: int = 1,
-    ):
-        self._model, self._n, self._gpus = model, actors, gpus
-        self._asked = {"CPU": cpus, "GPU": gpus}
-        self._threads = threads
-        self._session = ray_session()
-        self._serial = count()
+    def __init__(self, model: ModelConfig, scoring: ScoringConfig):
+        self._model, self._scoring = model, scoring
+        self._actors: list[Any] = []
+        self._made = 0
 
     def __enter__(self) -> GramActors:
-        self._session.__enter__()
-        try:
-            _check_placeable(self._n, self._asked)
-            actor: Any = ray.remote(_Worker)  # type: ignore[call-overload]
-            options = actor.options(
-                num_cpus=self._asked["CPU"],
-                num_gpus=self._gpus,
-                max_restarts=RESTARTS,
-                max_task_retries=RESTARTS,
-                # What is computed again after a loss must not wait behind what waits for it.
-                allow_out_of_order_execution=True,
-            )
-            # Small arguments, given by value: a restarted actor finds them again.
-            self._actors = [
-                options.remote(self._model, self._threads, bool(self._gpus)) for _ in range(self._n)
-            ]
-        except BaseException as error:
-            self._session.__exit__(type(error), error, error.__traceback__)
-            raise
         return self
 
-    def __exit__(self, *failure: Any) -> None:
-        for one in self._actors:
-            ray.kill(one)
-        self._session.__exit__(*failure)
+    def __exit__(self, *failure: object) -> None:
+        self._stop()
 
     def gram(
         self,
         examples: Sequence[Example],
-        projection: LoRA | None = LoRA(),  # noqa: B008 - frozen
+        projection: LoRA | None,
         *,
         targets: Sequence[str] | None = None,
         memory: int | None = None,
         max_tokens: int | None = None,
         groups: int | None = None,
     ) -> Gram:
-        """See `gradient_gram`; `memory` is that of each actor.
+        """See `gradient_gram`. An actor that dies starts again and computes its part anew.
+
+        Args:
+            memory: bytes that an actor's own gradients and activations may take; None: its share
+                of what is free.
 
         Raises:
-            DataError, ModelError: as `gradient_gram`.
-            ClusterError: actors keep dying, or fail.
+            ClusterError: no room for the fewest actors, or they keep dying.
+            TaskeffError: see `gradient_gram`.
         """
-        most = max_tokens or MAX_TOKENS["cuda" if self._gpus else "cpu"]
+        device = "cuda" if self._scoring.gpus_per_actor else "cpu"
         plan = Plan.make(
-            load_architecture(self._model), examples, projection, targets=targets, max_tokens=most
+            load_architecture(self._model),
+            examples,
+            projection,
+            targets=targets,
+            max_tokens=max_tokens or MAX_TOKENS[device],
         )
-        shares = deal([plan.rows(batch) for batch in range(len(plan.batches))], self._n)
+        try:
+            self._actors = self._actors or self._start()
+            return self._gram(plan, memory, groups)
+        except BaseException:
+            self._stop()  # the next matrix finds whole actors
+            raise
+
+    def _gram(self, plan: Plan, memory: int | None, groups: int | None) -> Gram:
+        shares = deal([plan.rows(batch) for batch in range(len(plan.batches))], len(self._actors))
         members = [plan.members(share) for share in shares]
-        serial, known = next(self._serial), ray.put(plan)
-        parts = [(actor, (serial, share)) for actor, share in zip(self._actors, shares)]
+        self._made += 1
+        known = ray.put(plan)
+        parts = [(actor, (self._made, share)) for actor, share in zip(self._actors, shares)]
         groups = groups or self._groups(known, parts, memory)
         tiles, losses = Tiles(len(plan.examples)), np.full(len(plan.examples), np.nan)
         for number in reversed(range(groups)):
@@ -153,20 +125,63 @@ class GramActors:
     def _groups(self, plan: ray.ObjectRef, parts: Sequence[Any], memory: int | None) -> int:
         if memory is None:
             rooms = _answers([actor.room.remote() for actor, _ in parts])
-            shared = Counter(place for place, _ in rooms)
-            memory = min(free // shared[place] for place, free in rooms)
+            sharing = Counter(place for place, _ in rooms)
+            memory = min(free // sharing[place] for place, free in rooms)
         return max(_answers([actor.groups.remote(plan, job, memory) for actor, job in parts]))
+
+    def _start(self) -> list[Any]:
+        scoring = self._scoring
+        asked = {"CPU": scoring.cpus_per_actor, "GPU": scoring.gpus_per_actor or 0.0}
+        fewest, most = scoring.actors
+        if "RAY_ADDRESS" not in os.environ:  # else it may have an autoscaler
+            there = ray.cluster_resources()
+            room = min(there.get(kind, 0) // each for kind, each in asked.items() if each)
+            most = min(most, max(fewest, int(room)))
+            if room < fewest:
+                raise ClusterError(_no_room(fewest, asked))
+        worker: Any = ray.remote(_Worker)  # type: ignore[call-overload]
+        options = worker.options(
+            num_cpus=asked["CPU"],
+            num_gpus=asked["GPU"],
+            max_restarts=RESTARTS,
+            max_task_retries=RESTARTS,
+            # What is computed again after a loss must not wait behind what waits for it.
+            allow_out_of_order_execution=True,
+        )
+        # Arguments small enough to go by value: an actor that restarts finds them again.
+        placed = {}
+        for _ in range(most):
+            actor = options.remote(self._model, scoring)
+            placed[actor.placed.remote()] = actor
+        self._actors = list(placed.values())  # to be stopped, whatever comes
+        ready, _ = ray.wait(
+            list(placed), num_returns=fewest, timeout=60 * scoring.placement_timeout
+        )
+        if len(ready) < fewest:
+            raise ClusterError(_no_room(fewest, asked))
+        ready, late = ray.wait(list(placed), num_returns=most, timeout=JOIN_SECONDS)
+        for one in late:
+            ray.kill(placed[one])
+        return [placed[one] for one in ready]
+
+    def _stop(self) -> None:
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors = []
 
 
 class _Worker:
     """An actor: the model, and where it is in its part of a plan."""
 
-    def __init__(self, model: ModelConfig, threads: int, on_gpu: bool):
-        self._config, self._threads, self._on_gpu = model, threads, on_gpu
+    def __init__(self, model: ModelConfig, scoring: ScoringConfig):
+        self._config, self._scoring = model, scoring
         self._loaded: Any = None
-        self._next: Any = None  # the job, and the group that the sweep comes to next
+        self._next: Any = None  # the job, and the group that its sweep comes to next
         self._sweep: Any = iter(())
         self._found: dict[str, Gradients] = {}
+
+    def placed(self) -> None:
+        """Answered once there is room for this actor."""
 
     def room(self) -> tuple[str, int]:
         """Which memory this actor works in, and how many bytes of it are free."""
@@ -213,10 +228,7 @@ class _Worker:
     def _model(self) -> Any:
         # Not in the constructor, whose errors Ray words itself.
         if self._loaded is None:
-            import torch
-
-            torch.set_num_threads(self._threads)
-            self._loaded = load_model(self._config, None if self._on_gpu else "cpu")
+            self._loaded = held_model(self._config, self._scoring)
         return self._loaded
 
 
@@ -236,30 +248,23 @@ def pairs_of(n: int) -> Iterator[tuple[int, int]]:
             yield i, (i + step) % n
 
 
-def _check_placeable(actors: int, asked: dict[str, float]) -> None:
-    if "RAY_ADDRESS" in os.environ:
-        return  # it may have an autoscaler
-    there = ray.cluster_resources()
-    for kind, amount in asked.items():
-        if actors * amount > there.get(kind, 0):
-            raise ClusterError(
-                f"gradients ask for {actors} actors of {amount:g} {kind}s, this cluster has "
-                f"{there.get(kind, 0):g}; ask for fewer actors or less for each"
-            )
+def _no_room(actors: int, asked: dict[str, float]) -> str:
+    each = " and ".join(f"{amount:g} {kind}s" for kind, amount in asked.items() if amount)
+    return (
+        f"gradients ask for {actors} actors with {each} each, and there is no room for them; lower "
+        "the first of scoring.actors, or what an actor asks for"
+    )
 
 
 def _answers(refs: Sequence[Any]) -> list[Any]:
     try:
         return ray.get(list(refs))
     except RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, TaskeffError):
-            raise cause from None
-        lines = str(cause).strip().splitlines()
-        reason = ": ".join([type(cause).__name__, *lines[:1]])
+        if isinstance(error.cause, TaskeffError):
+            raise error.cause from None
+        why = reason(error)
+    except RayActorError:
+        why = f"an actor died more than {RESTARTS} times; allow less coslow.gradient_memory_gb"
     except RayError as error:
-        reason = f"an actor died more than {RESTARTS} times ({type(error).__name__})"
-    raise ClusterError(
-        f"gradients could not be taken: {reason}; if memory ran out, allow less of it "
-        "(coslow.gradient_memory_gb) or more actors"
-    )
+        why = reason(error)
+    raise ClusterError(f"the tiles of a Gram matrix could not be computed: {why}")

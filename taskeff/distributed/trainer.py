@@ -1,73 +1,92 @@
-"""Ray Train: rows of cells on a worker group."""
+"""Ray Train: a job's cells on a worker group."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import ray
 from ray import train
 from ray.train.torch import TorchTrainer
+from ray.tune.integration.ray_train import TuneReportCallback
 
 from taskeff.config import ClusterConfig, RunConfig
-from taskeff.distributed.reports import JobReports, row_log
 from taskeff.errors import StorageError, TaskeffError
-from taskeff.finetune.cells import Row, measure
+from taskeff.finetune.cells import Cell, seconds_of
+from taskeff.finetune.measure import measure
 from taskeff.memory import return_memory
+from taskeff.run.logs import published_log
+from taskeff.run.schedule import Job
 from taskeff.storage import Store
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class RowTask:
-    """A row with what its worker needs: the `Task` in the object store, its cells' hashes."""
+class Reports(TuneReportCallback):
+    """Carries workers' reports to the Tune trial, and their deaths too."""
 
-    row: Row
-    task: ray.ObjectRef
-    hashes: Mapping[int, str]
-
-    @property
-    def name(self) -> str:
-        """The row's name in messages."""
-        return f"{self.row.task}-{self.row.seed}"
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+        self._training_actor_item_queue.put(
+            {"death": reason(next(iter(worker_exceptions.values())))}
+        )
 
 
-def run_rows(
-    name: str, rows: Sequence[RowTask], config: RunConfig, store: Store, scratch: str
+def reason(error: BaseException) -> str:
+    """The one line of an error, Ray's included, that says what happened."""
+    workers = getattr(error, "worker_failures", None)
+    if workers:
+        return reason(next(iter(workers.values())))
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def run_job(
+    job: Job,
+    tasks: Mapping[str, ray.ObjectRef],
+    hashes: Mapping[Cell, str],
+    config: RunConfig,
+    store: Store,
+    scratch: str,
 ) -> None:
-    """Measure rows one after the other on a Ray Train worker group, inside a Tune trial.
+    """Measure a job's cells one after the other on a Ray Train worker group, in a Tune trial.
 
-    A dead worker's rows start again where their published cells end, `max_failures` times. Rows
-    that the user must mend are reported as `errors` (row -> reason); the others are measured.
+    A dead worker's job starts again where its published cells end, `max_failures` times. What the
+    user must mend is reported as `errors` (task and seed -> reason); the others are measured.
 
     Args:
-        name: the job's.
+        tasks: the `Task`s in the object store, by name.
+        hashes: of the job's cells.
         scratch: where Ray keeps its own books.
 
     Raises:
         TrainingFailedError: the group died too often.
     """
     cluster = config.cluster
+    mine = {part.task: tasks[part.task] for part in job.parts}
     trainer = TorchTrainer(
         _train_loop,
-        train_loop_config={"rows": list(rows), "config": config, "store": store},
+        train_loop_config={
+            "job": job,
+            "tasks": mine,
+            "hashes": hashes,
+            "config": config,
+            "store": store,
+        },
         scaling_config=scaling(cluster),
         run_config=train.RunConfig(
-            name=name,
+            name=job.name,
             storage_path=scratch,
             failure_config=train.FailureConfig(max_failures=cluster.max_failures),
-            callbacks=[JobReports()],
+            callbacks=[Reports()],
         ),
     )
     trainer.fit()
 
 
 def scaling(cluster: ClusterConfig) -> train.ScalingConfig:
-    """What one row's worker group asks of the cluster."""
+    """What one job's worker group asks of the cluster."""
     resources: dict[str, float] = {"CPU": cluster.cpus_per_worker}
     if cluster.gpus_per_worker:
         resources["GPU"] = cluster.gpus_per_worker
@@ -85,15 +104,15 @@ def _train_loop(loop: dict[str, Any]) -> None:
     torch.set_num_threads(config.cluster.threads_per_worker)
     train.report({"started": True})
     errors: dict[str, str] = {}
-    for one in loop["rows"]:
+    for part in loop["job"].parts:
         try:
-            with row_log(loop["store"], one.name):
+            with published_log(loop["store"], part.name):
                 measure(
-                    one.row,
-                    ray.get(one.task),
+                    part,
+                    ray.get(loop["tasks"][part.task]),
                     config,
                     loop["store"],
-                    one.hashes,
+                    loop["hashes"],
                     on_result=_report,
                     device=None if config.cluster.gpus_per_worker else "cpu",
                 )
@@ -102,18 +121,8 @@ def _train_loop(loop: dict[str, Any]) -> None:
                 # The group starts again, `max_failures` times.
                 raise
             # What the user must mend fails again however often it is tried: say so, go on.
-            errors[one.name] = str(error)
-        except (MemoryError, RuntimeError) as error:
-            # Of several workers one alone may run out: then all must start again together.
-            if not _out_of_memory(error) or config.cluster.workers_per_row > 1:
-                raise
-            said = str(error).splitlines()  # a MemoryError may say nothing
-            errors[one.name] = (
-                f"out of memory ({said[0] if said else type(error).__name__}); lower "
-                "training.max_tokens_per_pack and evaluation.max_tokens_per_pack, shorten the "
-                "task's longest rows or give a row more workers"
-            )
-        # Adapters hold their model in cycles: without this the next row's stands beside it.
+            errors[str(part)] = str(error)
+        # Adapters hold their model in cycles: without this the next one stands beside it.
         return_memory()
     if errors:
         train.report({"errors": errors})
@@ -124,28 +133,18 @@ def _may_pass(error: TaskeffError) -> bool:
     return isinstance(error, StorageError) or isinstance(error.__cause__, OSError)
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    import torch
-
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        word in str(error) for word in words
-    )
-
-
 def _report(result: dict[str, Any]) -> None:
     return_memory()
     log.info(
         "budget %s: score %s, training %s", result["budget"], result["score"], result["training"]
     )
-    seconds = result["evaluation_seconds"] + (result["training"] or {}).get("seconds", 0.0)
     train.report(
         {
             "task": result["task"],
             "budget": result["budget"],
             "seed": result["seed"],
             "score": result["score"],
-            "seconds": seconds,
+            "seconds": seconds_of(result),
             "worker_pid": os.getpid(),
         }
     )

@@ -19,12 +19,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from taskeff.curves.curve import TaskCurve
+from taskeff.curves.curve import Floats, TaskCurve
 from taskeff.errors import EstimateError
-from taskeff.estimate.numeric import Floats
+from taskeff.estimate.beta_curve import fit_rise
 from taskeff.estimate.posterior import Pilot, Posterior, update
 from taskeff.estimate.prior import MIN_RISES, CurvePrior, fit_prior
-from taskeff.estimate.rise import fit_rise
 from taskeff.estimate.shapes import Beta, fit_shape
 
 SCOUTS = 10

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from taskeff.curves.curve import Floats
 from taskeff.errors import EstimateError
 from taskeff.estimate.budget import Estimate
-from taskeff.estimate.numeric import Floats
 from taskeff.estimate.posterior import Posterior
 
 

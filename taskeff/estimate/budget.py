@@ -87,6 +87,9 @@ class Estimate:
     def curve(self, budgets: Sequence[float]) -> dict[str, Any]:
         """The predicted curve and its bands at `budgets`, for plots.
 
+        The curve is that of `labels_needed`: it crosses any target at the labels that `predict`
+        says of it, and stays level from the highest share that is more likely reached than not.
+
         Returns:
             ``{"budgets", "share", "band": {"80": {"low", "high"}} or None}``: lists as long as
             `budgets`; shares of the zero-shot-to-ceiling range.
@@ -94,7 +97,7 @@ class Estimate:
         n = np.maximum(np.asarray(budgets, dtype=np.float64), 1.0)
         x = np.minimum(np.log(n) / math.log(self.cap), 1.0)
         if self.posterior is not None:
-            middle, band = self.posterior.band(x, LEVELS)
+            middle, band = self.posterior.likely(x), self.posterior.band(x, LEVELS)
         elif self.auc_intervals is not None:
             middle = self.shape.value(x, self.auc)
             band = {
@@ -259,8 +262,7 @@ def _from_posterior(
         predicted: the regression's own area, which stands while there are no pilots.
     """
     labels = found.labels(target)
-    reached = labels[np.isfinite(labels)]
-    probability = len(reached) / len(labels)
+    needed = found.labels_needed(target)
     auc = float(np.median(found.auc))
     auc_intervals: dict[float, tuple[float, float | None]] | dict[float, tuple[float, float]] = {
         level: interval(found.auc, level) for level in LEVELS
@@ -268,9 +270,9 @@ def _from_posterior(
     if predicted is not None and predicted.interval is not None:
         auc, auc_intervals = predicted.auc, predicted.interval
     return {
-        "labels_needed": float(np.median(reached)) if probability >= 0.5 else None,
-        "reachable": probability >= 0.5,
-        "reach_probability": probability,
+        "labels_needed": needed,
+        "reachable": needed is not None,
+        "reach_probability": float(np.mean(np.isfinite(labels))),
         "auc": auc,
         "auc_intervals": auc_intervals,
         "intervals": {level: _within(interval(labels, level), found.cap) for level in LEVELS},

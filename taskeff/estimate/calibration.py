@@ -6,37 +6,41 @@ leave-one-task-out and stands beside that of predicting the mean.
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from taskeff.curves.curve import Floats
 from taskeff.errors import EstimateError
-from taskeff.estimate.numeric import Floats
+from taskeff.estimate.beta_curve import Rise
 from taskeff.estimate.prior import MIN_RISES, CurvePrior, fit_prior
 from taskeff.estimate.regression import (
     FitKind,
     Line,
-    bootstrap_interval,
+    Worth,
     dfbetas,
     fit_line,
     jackknife_plus,
     leave_one_out,
     left_out_means,
     left_out_predictions,
-    pearson,
+    measure_worth,
     scale,
 )
-from taskeff.estimate.rise import Rise
-from taskeff.estimate.shapes import Beta, CurveShape
+from taskeff.estimate.shapes import Beta, CurveShape, shape_from_dict
 
 if TYPE_CHECKING:
     from taskeff.storage import Store
 
+SCHEMA = 1
 LEVELS = (0.5, 0.8, 0.9)
 """Coverage levels of every interval."""
 
@@ -51,8 +55,8 @@ class TaskPoint:
         cos_low: CoS-Low, in [-1, 1].
         status: `TaskCurve.status`; a ``short`` task is listed but not fitted.
         controls: other quantities measured on the task, by name (mean confidence, say).
-        rise: `taskeff.estimate.rise.fit_rise` of the task's curve; None when it never rises, or
-            is not kept. Eight tasks with one make pilots and curve intervals possible.
+        rise: `taskeff.estimate.beta_curve.fit_rise` of the task's curve; None when it never
+            rises, or is not kept. Eight tasks with one make pilots and curve intervals possible.
     """
 
     name: str
@@ -61,26 +65,6 @@ class TaskPoint:
     status: str = "measured"
     controls: Mapping[str, float] = field(default_factory=dict[str, float])
     rise: Rise | None = None
-
-
-@dataclass(frozen=True)
-class Worth:
-    """What one quantity is worth as a predictor of AUC over the calibration tasks.
-
-    Attributes:
-        r: Pearson correlation with AUC; None where either does not vary.
-        r_interval: 95 % bootstrap interval over tasks; None below four tasks.
-        mae: mean absolute leave-one-task-out error in AUC.
-    """
-
-    r: float | None
-    r_interval: tuple[float, float] | None
-    mae: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        interval = None if self.r_interval is None else list(self.r_interval)
-        return {"r": self.r, "r_interval": interval, "mae": self.mae}
 
 
 @dataclass(frozen=True)
@@ -112,8 +96,7 @@ class Calibration:
         curve: the family of curves.
         line: AUC as a function of CoS-Low.
         tasks: the calibration tasks; empty for published coefficients.
-        left_out: float64 [fitted tasks], each AUC predicted from the other tasks; None if
-            published.
+        left_out: task -> its AUC predicted from the other tasks; None if published.
         mae: mean absolute leave-one-task-out error in AUC; as stated, if published.
         mean_baseline: the same error of predicting the mean of the other tasks.
         cos_low: the worth of CoS-Low; None if published.
@@ -129,7 +112,7 @@ class Calibration:
     curve: CurveShape
     line: Line
     tasks: tuple[TaskPoint, ...] = ()
-    left_out: Floats | None = None
+    left_out: Mapping[str, float] | None = None
     mae: float | None = None
     mean_baseline: float | None = None
     cos_low: Worth | None = None
@@ -220,9 +203,67 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `calibration.json`: no time, path or host, so reruns compare equal."""
-        from taskeff.estimate.artefact import calibration_to_dict
+        left_out = self.left_out or {}
+        return {
+            "schema": SCHEMA,
+            "family": self.family,
+            "fingerprint": dict(self.fingerprint),
+            "cap": self.cap,
+            "curve": {"kind": self.curve.kind, "shape": self.curve.to_dict()},
+            "fit": dataclasses.asdict(self.line),
+            "loo": {
+                "mae": self.mae,
+                "mean_baseline": self.mean_baseline,
+                "residuals": [t.auc - left_out[t.name] for t in self.fitted] if left_out else None,
+                "r": self.cos_low and self.cos_low.r,
+                "r_interval": self.cos_low and self.cos_low.to_dict()["r_interval"],
+            },
+            "controls": {name: worth.to_dict() for name, worth in self.controls.items()},
+            "seed": self.seed,
+            "source": self.source,
+            "caveat": self.caveat,
+            "warnings": list(self.warnings),
+            "tasks": [
+                {**dataclasses.asdict(task), "loo_auc": left_out.get(task.name)}
+                for task in self.tasks
+            ],
+        }
 
-        return calibration_to_dict(self)
+    @staticmethod
+    def from_dict(value: Mapping[str, Any], where: str = "calibration") -> Calibration:
+        """The calibration whose `to_dict` this is, fitted again to its tasks.
+
+        Args:
+            where: its file, for messages.
+
+        Raises:
+            EstimateError: another schema, or a field missing.
+        """
+        try:
+            if value["schema"] != SCHEMA:
+                raise EstimateError(
+                    f"{where}: schema {value['schema']!r}, expected {SCHEMA}; calibrate again"
+                )
+            line = Line(**value["fit"])
+            common: dict[str, Any] = {
+                "family": value["family"],
+                "fingerprint": value["fingerprint"],
+                "cap": value["cap"],
+                "curve": shape_from_dict(value["curve"]["kind"], value["curve"]["shape"]),
+                "seed": value["seed"],
+            }
+            if value["source"] is not None:
+                mae = value["loo"]["mae"]
+                return Calibration(**common, line=line, mae=mae, source=value["source"])
+            points = [_point(task) for task in value["tasks"]]
+            fitted = fit_calibration(points, **common, kind=line.kind)
+            return dataclasses.replace(fitted, caveat=value.get("caveat"))
+        except EstimateError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a file may hold anything at all
+            raise EstimateError(
+                f"{where}: unlike a calibration ({type(error).__name__}: {error}); calibrate again"
+            ) from None
 
     def save(self, target: Store | str | os.PathLike[str]) -> None:
         """Write `calibration.json` into a store or folder, or the file at a `*.json` path.
@@ -230,21 +271,51 @@ class Calibration:
         Raises:
             StorageError: it cannot be written.
         """
-        from taskeff.estimate.artefact import save_calibration
-
-        save_calibration(self, target)
+        store, name = _locate(target)
+        store.write_json(self.to_dict(), name)
 
     @staticmethod
     def load(source: Store | str | os.PathLike[str]) -> Calibration:
-        """A calibration: a published family's name, a store or folder, or a `*.json` file.
+        """A calibration: a bundled family's name, a store or folder, or a `*.json` file.
 
         Raises:
-            EstimateError: the name is no published family and no file, or the file is not a
+            EstimateError: the name is no bundled family and no file, or the file is not a
                 calibration.
         """
-        from taskeff.estimate.artefact import load_calibration
+        bundled = bundled_families()
+        if isinstance(source, str) and source in bundled:
+            return Calibration.from_dict(json.loads(bundled[source].read_text("utf-8")), source)
+        if isinstance(source, str) and "/" not in source and not os.path.exists(source):
+            raise EstimateError(
+                f"{source!r} is neither a bundled family ({', '.join(bundled)}) nor a calibration "
+                "file; name one of these"
+            )
+        store, name = _locate(source)
+        return Calibration.from_dict(store.read_json(name), name)
 
-        return load_calibration(source)
+
+def bundled_families() -> dict[str, Path]:
+    """The calibrations that the package carries, the paper's coefficients and our own, by name."""
+    folder = Path(__file__).parent / "families"
+    return {file.stem: file for file in sorted(folder.glob("*.json"))}
+
+
+def _point(task: Mapping[str, Any]) -> TaskPoint:
+    kept = {key: value for key, value in task.items() if key not in ("loo_auc", "rise")}
+    return TaskPoint(**kept, rise=None if task["rise"] is None else Rise(**task["rise"]))
+
+
+def _locate(where: Store | str | os.PathLike[str]) -> tuple[Store, str]:
+    # Storage takes pyarrow along, which a bundled family does not need.
+    from taskeff.storage import Store
+
+    if isinstance(where, Store):
+        return where, "calibration.json"
+    text = os.fspath(where)
+    if not text.endswith(".json"):
+        return Store(text), "calibration.json"
+    folder, _, name = text.rpartition("/")
+    return Store(folder or "."), name
 
 
 def fit_calibration(
@@ -255,33 +326,24 @@ def fit_calibration(
     family: str,
     fingerprint: Mapping[str, object],
     kind: FitKind = "fractional",
-    include_short: bool = False,
     seed: int = 0,
 ) -> Calibration:
     """Fit AUC on CoS-Low over the measured tasks of one family.
 
     Args:
-        points: the tasks, in any order; those of status ``short`` are not fitted unless asked.
+        points: the tasks, in any order; those of status ``short`` are not fitted.
         curve: the family of curves, from `taskeff.estimate.shapes.fit_shape`.
         cap: the largest budget of the curves, in labels.
         family: name of the family.
         fingerprint: what CoS-Low was measured with.
         kind: ``fractional`` and ``logit`` stay in (0, 1): logistic regression of the AUC itself,
             or least squares of its logit; ``ols`` is the paper's straight line (section 4).
-        include_short: fit short tasks too.
         seed: seed of the bootstrap intervals.
 
     Raises:
         EstimateError: fewer than two usable tasks, a name twice, or a value out of range.
     """
     _check(points)
-    if include_short:
-        points = [
-            TaskPoint(p.name, p.auc, p.cos_low, "measured", p.controls, p.rise)
-            if p.status == "short"
-            else p
-            for p in points
-        ]
     tasks = tuple(sorted(points, key=lambda task: task.name))
     fitted = tuple(task for task in tasks if task.status != "short")
     if len(fitted) < 2:
@@ -291,10 +353,11 @@ def fit_calibration(
     x, auc = _columns(fitted)
     names = set[str](fitted[0].controls).intersection(*(task.controls for task in fitted))
     controls = {
-        name: _worth(kind, np.array([task.controls[name] for task in fitted]), auc, seed)
+        name: measure_worth(kind, np.array([task.controls[name] for task in fitted]), auc, seed)
         for name in sorted(names)
     }
     left_out = left_out_predictions(kind, x, auc)
+    worth = measure_worth(kind, x, auc, seed)
     return Calibration(
         family=family,
         fingerprint=fingerprint,
@@ -302,19 +365,13 @@ def fit_calibration(
         curve=curve,
         line=fit_line(kind, x, auc),
         tasks=tasks,
-        left_out=left_out,
-        mae=float(np.mean(np.abs(auc - left_out))),
+        left_out=dict(zip((task.name for task in fitted), left_out.tolist(), strict=True)),
+        mae=worth.mae,
         mean_baseline=float(np.mean(np.abs(auc - left_out_means(auc)))),
-        cos_low=_worth(kind, x, auc, seed),
+        cos_low=worth,
         controls=controls,
         seed=seed,
     )
-
-
-def _worth(kind: FitKind, x: Floats, auc: Floats, seed: int) -> Worth:
-    r = pearson(x, auc)
-    error = float(np.mean(np.abs(auc - left_out_predictions(kind, x, auc))))
-    return Worth(None if math.isnan(r) else r, bootstrap_interval(x, auc, seed), error)
 
 
 def _columns(tasks: Sequence[TaskPoint]) -> tuple[Floats, Floats]:

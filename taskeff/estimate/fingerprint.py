@@ -17,15 +17,16 @@ REFUSED = (
     "n_examples",
     "quantile",
     "confidence_metric",
-    "confidence_repeats",
+    "max_new_tokens",
     "strategy",
+    "on_long",
 )
 """Fields that change what CoS-Low means: a difference is an error."""
 
-USUAL: Mapping[str, object] = {"confidence_repeats": 1, "strategy": "low"}
+USUAL: Mapping[str, object] = {"strategy": "low", "on_long": "skip"}
 """What a fingerprint means that does not state these fields: nearly none departs from them."""
 
-WARNED = ("dtype", "attention", "lora_seed", "versions")
+WARNED = ("pool_cap", "dtype", "attention", "lora_seed", "versions")
 """Fields that move CoS-Low a little: a difference is a warning."""
 
 

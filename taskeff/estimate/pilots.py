@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from taskeff.errors import EstimateError
+from taskeff.errors import DataError, EstimateError
 from taskeff.estimate.posterior import Pilot
+from taskeff.tasks.readers import format_of, read_file
 
 
 def parse_pilot(text: str) -> Pilot:
@@ -29,19 +28,25 @@ def read_pilots(path: str | Path) -> list[Pilot]:
     """The pilots of a file, in its order.
 
     Args:
-        path: a CSV with columns ``budget``, ``score`` and perhaps ``n_test``, or a ``.json`` list
+        path: a table with columns ``budget``, ``score`` and perhaps ``n_test``, or a ``.json`` list
             of such objects (or an object that holds one under ``pilots``, as
             `taskeff predict --json` prints).
 
     Raises:
         EstimateError: naming file, row and fix.
     """
-    file = Path(path)
+    file = str(path)
+    kind = format_of(file) or "csv"
+    rows: list[tuple[str, Mapping[str, Any]]] = []
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EstimateError(f"{file}: cannot be read ({error}); check the path") from None
-    rows = _json_rows(text, file) if file.suffix == ".json" else _csv_rows(text, file)
+        for row in read_file(file, kind, {"field": "pilots"} if kind == "json" else None):
+            if row.values is None:
+                raise EstimateError(f"{row.where}: {row.error}")
+            if kind == "csv" and not {"budget", "score"} <= set(row.values):
+                raise EstimateError(f"{file}, line 1: expected the columns budget, score[, n_test]")
+            rows.append((row.where, row.values))
+    except DataError as error:
+        raise EstimateError(str(error)) from None
     if not rows:
         raise EstimateError(f"{file}: holds no pilot; give at least one row")
     pilots = [_pilot(row, where) for where, row in rows]
@@ -53,30 +58,6 @@ def read_pilots(path: str | Path) -> list[Pilot]:
             )
         first[pilot.budget] = where
     return pilots
-
-
-def _csv_rows(text: str, file: Path) -> list[tuple[str, Mapping[str, Any]]]:
-    lines = csv.DictReader(text.splitlines())
-    columns = set(lines.fieldnames or ())
-    if not {"budget", "score"} <= columns:
-        raise EstimateError(f"{file}, line 1: expected the columns budget, score[, n_test]")
-    return [(f"{file}, line {lines.line_num}", row) for row in lines]
-
-
-def _json_rows(text: str, file: Path) -> list[tuple[str, Mapping[str, Any]]]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise EstimateError(f"{file}: is not JSON ({error}); write it again") from None
-    if isinstance(value, Mapping):
-        value = cast("Mapping[str, Any]", value).get("pilots")
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise EstimateError(f'{file}: expected a list of {{"budget": n, "score": s}}')
-    rows = list(enumerate(cast("Sequence[Any]", value), start=1))
-    for number, row in rows:
-        if not isinstance(row, Mapping):
-            raise EstimateError(f'{file}, row {number}: expected {{"budget": n, "score": s}}')
-    return [(f"{file}, row {number}", row) for number, row in rows]
 
 
 def _pilot(row: Mapping[str, Any], where: str) -> Pilot:

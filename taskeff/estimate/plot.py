@@ -44,7 +44,7 @@ def plot_estimate(estimate: Estimate, path: str | Path) -> None:
             axes.fill_between(
                 budgets, ends["low"], ends["high"], color="C0", alpha=0.16, lw=0, label=f"{level} %"
             )
-        axes.plot(budgets, drawn["share"], "C0", label="likely curve")
+        axes.plot(budgets, drawn["share"], "C0", label="labels needed")
         axes.axhline(estimate.target, color="0.5", ls=":", label=f"target {estimate.target:.3g}")
         if estimate.labels_needed is not None:
             _labels_needed(axes, estimate)

@@ -6,6 +6,9 @@ departure at every budget but the cap. A new task's (a, s, v) are drawn from the
 weighed by its pilot scores.
 """
 
+# pyright: basic
+# numpy and scipy declare only a part of their types.
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,11 +16,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from taskeff.curves.curve import Floats
 from taskeff.errors import EstimateError
-from taskeff.estimate.numeric import Floats, beta_cdf, clip, expit
+from taskeff.estimate.beta_curve import beta_cdf
 from taskeff.estimate.prior import CurvePrior
+from taskeff.estimate.regression import expit
 
 DRAWS = 8000
+SHARES = tuple(np.linspace(0, 1, 21)[1:].tolist())
+"""Shares at which the likely curve is worked out; the usual targets are among them."""
 N_TEST = 1000
 """Test examples assumed behind a pilot score that does not say."""
 
@@ -63,7 +70,7 @@ class Posterior:
         right = np.maximum(hit.argmax(axis=1), 1)
         rows = np.arange(len(hit))
         low, high = self.share[rows, right - 1], self.share[rows, right]
-        part = clip((target - low) / np.maximum(high - low, 1e-12), 0.0, 1.0)
+        part = np.clip((target - low) / np.maximum(high - low, 1e-12), 0.0, 1.0)
         x = self.x[right - 1] + (self.x[right] - self.x[right - 1]) * part
         return np.where(hit.any(axis=1), x, np.inf)
 
@@ -71,25 +78,39 @@ class Posterior:
         """float64 [draws]: labels at which each curve first reaches `target`; inf beyond cap."""
         return np.power(float(self.cap), self.crossing(target))
 
+    def labels_needed(self, target: float) -> float | None:
+        """Median labels of the curves that reach `target`; None where fewer than half do."""
+        labels = self.labels(target)
+        reached = labels[np.isfinite(labels)]
+        return float(np.median(reached)) if 2 * len(reached) >= len(labels) else None
+
+    def likely(self, x: Floats) -> Floats:
+        """float64 [len(x)]: the share whose `labels_needed` each x is, to be drawn as one curve.
+
+        It crosses every target at the labels that are said of it and ends level at the highest
+        share that more curves reach than not. The median share at each x would cross later: it
+        counts curves that never arrive.
+        """
+        # The highest share that at least half of the curves reach: there the line ends.
+        top = float(np.sort(self.share[:, -1])[len(self.share) // 2])
+        shares = [*(share for share in SHARES if share < top), top]
+        needed = [self.labels_needed(share) or self.cap for share in shares]
+        at = np.maximum.accumulate(np.log(needed) / np.log(self.cap))
+        return np.interp(x, [0.0, *at], [0.0, *shares])
+
     def at(self, x: Floats) -> Floats:
         """float64 [draws, len(x)]: every curve's share at `x`, straight between its points."""
         right = np.minimum(np.maximum(np.searchsorted(self.x, x), 1), len(self.x) - 1)
         part = (x - self.x[right - 1]) / (self.x[right] - self.x[right - 1])
         return self.share[:, right - 1] * (1 - part) + self.share[:, right] * part
 
-    def band(
-        self, x: Floats, levels: Sequence[float]
-    ) -> tuple[Floats, dict[float, tuple[Floats, Floats]]]:
-        """Median share at each `x`, and per level the (low, high) between which it lies."""
+    def band(self, x: Floats, levels: Sequence[float]) -> dict[float, tuple[Floats, Floats]]:
+        """Level -> the (low, high) between which the share at each `x` lies."""
         share = self.at(x)
-        ends = {
-            level: (
-                np.quantile(share, (1 - level) / 2, axis=0),
-                np.quantile(share, (1 + level) / 2, axis=0),
-            )
+        return {
+            level: tuple(np.quantile(share, [(1 - level) / 2, (1 + level) / 2], axis=0))
             for level in levels
         }
-        return np.quantile(share, 0.5, axis=0), ends
 
 
 def update(
@@ -144,7 +165,7 @@ def update(
     for pilot in pilots:
         # The question is where the measured curve crosses, so a measurement is what it is.
         level[:, budgets.index(pilot.budget)] = (pilot.score - base) / (1 - base)
-    level = np.maximum.accumulate(clip(level, 0.0, 1.0), axis=1)
+    level = np.maximum.accumulate(np.clip(level, 0.0, 1.0), axis=1)
     if headroom is None and prior.ceiling_logit is not None:
         headroom = float(expit(prior.ceiling_logit))
     top = np.maximum(level[:, -1], headroom or 1e-9)

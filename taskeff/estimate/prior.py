@@ -5,6 +5,9 @@ CoS-Low, and a new task as a draw from its predictive distribution under the usu
 multivariate t, which carries the uncertainty of the line itself.
 """
 
+# pyright: basic
+# numpy and scipy declare only a part of their types.
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -12,18 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from taskeff.curves.curve import Floats
 from taskeff.errors import EstimateError
-from taskeff.estimate.numeric import (
-    Floats,
-    clip,
-    correlated_normal,
-    expit,
-    gram,
-    inverse_gram,
-    logit,
-    regress,
-)
-from taskeff.estimate.rise import Rise
+from taskeff.estimate.beta_curve import Rise
+from taskeff.estimate.regression import expit, logit
 from taskeff.estimate.shapes import Beta
 
 MIN_RISES = 8
@@ -76,12 +71,12 @@ class CurvePrior:
             features.append(_beyond(headroom, self.ceiling_logit))
         row = np.array(features)
         spread = self.scale * (1 + float(row @ self.gram_inverse @ row)) / self.freedom
-        normal = correlated_normal(spread, draws, rng)
+        normal = rng.standard_normal((draws, 3)) @ np.linalg.cholesky(spread).T
         wide = np.sqrt(self.freedom / rng.chisquare(self.freedom, size=draws))
         theta = row @ self.coefficients + normal * wide[:, None]
         return (
             expit(theta[:, 0]),
-            np.exp(clip(theta[:, 1], -2.0, 5.0)),
+            np.exp(np.clip(theta[:, 1], -2.0, 5.0)),
             expit(theta[:, 2]),
         )
 
@@ -123,16 +118,16 @@ def fit_prior(rises: Sequence[Rise], cos_low: Sequence[float] | None, shape: Bet
     coefficients = np.zeros((design.shape[1], 3))
     # The a-priori ceiling speaks of how high the curve goes, not of how it gets there.
     for column, width in ((0, rising), (1, rising), (2, design.shape[1])):
-        solved = regress(design[:, :width], theta[:, column])
+        solved = np.linalg.lstsq(design[:, :width], theta[:, column], rcond=None)[0]
         coefficients[:width, column] = solved
     errors = theta - design @ coefficients
     # A floor of a hundredth of a unit keeps tasks that agree exactly from claiming certainty.
-    scale = gram(errors) + 1e-4 * np.eye(3)
+    scale = errors.T @ errors + 1e-4 * np.eye(3)
     return CurvePrior(
         coefficients=coefficients,
         scale=scale,
         freedom=len(rises) - design.shape[1] - 2,
-        gram_inverse=inverse_gram(design),
+        gram_inverse=np.linalg.pinv(design.T @ design),
         ceiling_logit=middle,
         shape=shape,
         uses_cos_low=cos_low is not None,

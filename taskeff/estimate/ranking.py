@@ -26,7 +26,7 @@ def estimate_rows(
 
     Args:
         records: name, status, reason, price, warnings, `FACTS` where known, and for a data set of
-            status ``measured`` its `result` (cos_low, interval, mean_cosine).
+            status ``measured`` its `result` (`coslow.json`).
         targets: shares of the zero-shot-to-ceiling range.
         fingerprint: what CoS-Low was measured with.
 
@@ -81,8 +81,7 @@ def _row(
     result = record.get("result")
     if result is None:
         return row
-    row |= {"cos_low": result["cos_low"], "mean_cosine": result["mean_cosine"]}
-    row["cos_low_low"], row["cos_low_high"] = result["interval"]
+    row |= {key: result[key] for key in ("cos_low", "cos_low_low", "cos_low_high", "mean_cosine")}
     try:
         found = [
             predict(calibration, result["cos_low"], target=target, fingerprint=fingerprint)

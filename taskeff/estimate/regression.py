@@ -1,21 +1,54 @@
 """Straight-line fits of data efficiency on one measured quantity, and what they are worth."""
 
+# pyright: basic
+# numpy and scipy declare only a part of their types.
+
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 
-from taskeff.estimate.numeric import Floats, expit, logit
+from taskeff.curves.curve import Floats
 
 FitKind = Literal["fractional", "logit", "ols"]
 """How AUC is fitted to a quantity: a logistic curve by quasi-likelihood, by least squares of
 logit(AUC), or a straight line by least squares (the paper's)."""
 
 _STEPS, _ROUNDING = 100, 1e-10
+
+
+def logit(share: float | Floats) -> Floats:
+    """log(p / (1 - p)); p closer to 0 or 1 than half a percent counts as half a percent."""
+    inner = np.clip(share, 0.005, 0.995)
+    return np.log(inner / (1 - inner))
+
+
+def expit(value: float | Floats) -> Floats:
+    """The inverse of `logit`, in numpy alone: see `taskeff.estimate.beta_curve` on scipy."""
+    return 1 / (1 + np.exp(-np.asarray(value, dtype=np.float64)))
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What one quantity is worth as a predictor of AUC over the calibration tasks.
+
+    Attributes:
+        r: Pearson correlation with AUC; None where either does not vary.
+        r_interval: 95 % bootstrap interval over tasks; None below four tasks.
+        mae: mean absolute leave-one-task-out error in AUC.
+    """
+
+    r: float | None
+    r_interval: tuple[float, float] | None
+    mae: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {**asdict(self), "r_interval": self.r_interval and list(self.r_interval)}
 
 
 @dataclass(frozen=True)
@@ -90,6 +123,13 @@ def _fit_fractional(z: Floats, auc: Floats) -> tuple[float, float]:
         if max(map(abs, step)) < _ROUNDING:
             break
     return slope, level
+
+
+def measure_worth(kind: FitKind, x: Floats, auc: Floats, seed: int) -> Worth:
+    """See `Worth`; `seed` is the bootstrap's."""
+    r = pearson(x, auc)
+    error = float(np.mean(np.abs(auc - left_out_predictions(kind, x, auc))))
+    return Worth(None if math.isnan(r) else r, bootstrap_interval(x, auc, seed), error)
 
 
 def leave_one_out(kind: FitKind, x: Floats, auc: Floats) -> list[Line]:

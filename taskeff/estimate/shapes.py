@@ -4,6 +4,9 @@ Every family is a set of monotone curves p on [0, 1] with p(0) = 0 and p(1) = 1,
 area a in (0, 1): x is log2(labels) as a share of log2(cap), p(x) the share of the range reached.
 """
 
+# pyright: basic
+# numpy and scipy declare only a part of their types.
+
 from __future__ import annotations
 
 from collections import Counter
@@ -13,18 +16,16 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from taskeff.curves.curve import TaskCurve
+from taskeff.curves.curve import Floats, TaskCurve
 from taskeff.errors import EstimateError
-from taskeff.estimate.numeric import (
+from taskeff.estimate.beta_curve import (
     ArrayLike,
-    Floats,
+    Rise,
     beta_cdf,
     beta_quantile,
-    clip,
-    interpolate,
-    minimise,
+    fit_rise,
+    misfit,
 )
-from taskeff.estimate.rise import Rise, fit_rise, misfit
 
 _STEADY = 10
 
@@ -56,13 +57,13 @@ class Power:
 
     def value(self, x: ArrayLike, area: ArrayLike) -> Floats:
         """Share of the range reached at `x`, both in [0, 1]."""
-        area = clip(area, 1e-9, 1 - 1e-9)
-        return np.power(clip(x, 0, 1), (1 - area) / area)
+        area = np.clip(area, 1e-9, 1 - 1e-9)
+        return np.power(np.clip(x, 0, 1), (1 - area) / area)
 
     def inverse(self, share: ArrayLike, area: ArrayLike) -> Floats:
         """x = share^(a/(1-a)); NaN where `share` is above 1."""
-        area = clip(area, 1e-9, 1 - 1e-9)
-        x = np.power(clip(share, 0, 1), area / (1 - area))
+        area = np.clip(area, 1e-9, 1 - 1e-9)
+        x = np.power(np.clip(share, 0, 1), area / (1 - area))
         return np.where(np.asarray(share) > 1, np.nan, x)
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,7 +122,7 @@ class Beta:
         """
         known = np.full(len(budgets), self.roughness)
         if self.scatter:
-            known = interpolate(
+            known = np.interp(
                 np.log2(np.array(budgets, dtype=np.float64)),
                 np.log2(np.array(self.budgets, dtype=np.float64)),
                 np.array(self.scatter, dtype=np.float64),
@@ -187,6 +188,8 @@ def fit_shape(
     if not risen:
         raise EstimateError("no measured curve rises above zero-shot: cannot fit a curve shape")
 
+    from scipy.optimize import minimize_scalar
+
     def distance(log_concentration: float) -> float:
         s = float(np.exp(log_concentration))
         total = 0.0
@@ -196,7 +199,9 @@ def fit_shape(
             total += float(np.mean((curve.y - fitted) ** 2))
         return total
 
-    s = float(np.exp(minimise(distance, float(np.log(0.05)), float(np.log(200.0)))))
+    bounds = (float(np.log(0.05)), float(np.log(200.0)))
+    closest: Any = minimize_scalar(distance, bounds=bounds, method="bounded")
+    s = float(np.exp(closest.x))
     counts = Counter(p.budget for c in risen for p in c.points if p.budget > 0)
     budgets = tuple(sorted(n for n, count in counts.items() if 2 * count >= len(risen)))
     if rises is None:

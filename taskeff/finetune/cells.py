@@ -1,4 +1,4 @@
-"""Measure the cells of one row (task, seed): fine-tune at each budget, evaluate, publish.
+"""What a cell is, and where its result lies.
 
 A cell's artefacts lie under `cells/task=/budget=/seed=/<hash of its settings>/`; `result.json` is
 written last, so its presence means done. Changed settings change the hash: results never mix.
@@ -8,21 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from taskeff.config import RunConfig, TrainingConfig
-from taskeff.errors import StorageError
 from taskeff.storage import Store, digest
-from taskeff.tasks.task import Task
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from accelerate import PartialState
-
-log = logging.getLogger(__name__)
 
 SCHEMA = 1  # raised when what a cell measures changes
 
@@ -66,12 +57,33 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
-    """The cells of one (task, seed) that are still to be measured."""
+class TaskSeed:
+    """Cells of one task and seed, those that are still to be measured."""
 
     task: str
     seed: int
     budgets: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.task} seed {self.seed}"
+
+    @property
+    def name(self) -> str:
+        """A name fit for files and folders."""
+        return f"{self.task}-{self.seed}"
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells themselves."""
+        return [Cell(self.task, budget, self.seed) for budget in self.budgets]
+
+
+def by_task_and_seed(cells: Iterable[Cell]) -> list[TaskSeed]:
+    """The cells, those of one task and seed together; budgets rise."""
+    budgets: dict[tuple[str, int], list[int]] = {}
+    for cell in sorted(cells):
+        budgets.setdefault((cell.task, cell.seed), []).append(cell.budget)
+    return [TaskSeed(task, seed, tuple(found)) for (task, seed), found in sorted(budgets.items())]
 
 
 def cell_hash(cell: Cell, config: RunConfig, data_hash: str, identity: Mapping[str, Any]) -> str:
@@ -106,95 +118,25 @@ def _training_settings(training: TrainingConfig) -> dict[str, Any]:
 
 def cell_folder(store: Store, cell: Cell, hash_: str) -> Store:
     """Where the cell's artefacts lie."""
-    return store.child(
-        "cells", f"task={cell.task}", f"budget={cell.budget}", f"seed={cell.seed}", hash_
-    )
+    return store.child(*_path(cell, hash_))
 
 
-def read_result(store: Store, cell: Cell, hash_: str) -> dict[str, Any] | None:
-    """The cell's result, or None if it is not done (a truncated file counts as not done)."""
-    folder = cell_folder(store, cell, hash_)
-    if not folder.exists("result.json"):
-        return None
-    try:
-        return folder.read_json("result.json")
-    except StorageError as error:
-        log.warning("%s; the cell is measured again", error)
-        return None
-
-
-def measure(
-    row: Row,
-    task: Task,
-    config: RunConfig,
-    store: Store,
-    hashes: Mapping[int, str],
-    *,
-    on_result: Callable[[dict[str, Any]], None] | None = None,
-    device: str | None = None,
-) -> None:
-    """Measure the row's cells one after the other from one copy of the base weights.
-
-    Every worker of the row calls this; one of them publishes.
+def read_results(store: Store, hashes: Mapping[Cell, str]) -> dict[Cell, dict[str, Any]]:
+    """The results of those cells that are done, in the order of `hashes`; a request per cell.
 
     Args:
-        hashes: budget -> the cell's hash. Cells already published are skipped.
-        on_result: called by every worker with each result once it is published.
-        device: "cpu" keeps off the GPU.
-
-    Raises:
-        TaskeffError: what the user must mend; every worker of the row raises.
+        hashes: cell -> its hash.
     """
-    import torch
-    from accelerate import PartialState
-
-    from taskeff.finetune.bench import Bench
-
-    # Without a GPU too workers must find each other, which they do where they are told of it.
-    workers = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
-    pending = _pending(row, store, hashes, workers)
-    if not pending:
-        return
-    bench = Bench(task, config, row.seed, workers)
-    try:
-        for budget in pending:
-            cell = Cell(row.task, budget, row.seed)
-            folder = cell_folder(store, cell, hashes[budget])
-            training, scored = bench.measure(budget, folder)
-            result: dict[str, Any] = {
-                **vars(cell),
-                "hash": hashes[budget],
-                "score": scored.score,
-                "label_score": scored.label_score,
-                "n_test": scored.n_test,
-                "evaluation_seconds": scored.seconds,
-                "training": vars(training) if training else None,
-                "versions": versions(),
-            }
-            _publish(result, scored.table(), folder, workers)
-            if on_result:
-                on_result(result)
-    finally:
-        bench.close()
+    return store.find_json({c: (*_path(c, hash_), "result.json") for c, hash_ in hashes.items()})
 
 
-def _publish(
-    result: dict[str, Any], predictions: pa.Table, folder: Store, workers: PartialState
-) -> None:
-    """One worker writes; if it cannot, all raise, so that none goes on without the others."""
-    from accelerate.utils import broadcast_object_list
+def seconds_of(result: Mapping[str, Any]) -> float:
+    """Seconds that a cell's training and evaluation took, the model's loading left out."""
+    return result["evaluation_seconds"] + (result["training"] or {}).get("seconds", 0.0)
 
-    error = None
-    if workers.is_main_process:
-        try:
-            folder.write_table(predictions, "predictions.parquet")
-            folder.write_json(result, "result.json")
-            folder.remove_tree("checkpoint")
-        except StorageError as caught:
-            error = caught
-    (error,) = broadcast_object_list([error])
-    if error is not None:
-        raise error
+
+def _path(cell: Cell, hash_: str) -> tuple[str, ...]:
+    return "cells", f"task={cell.task}", f"budget={cell.budget}", f"seed={cell.seed}", hash_
 
 
 def versions() -> dict[str, str]:
@@ -206,15 +148,3 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
-
-
-def _pending(row: Row, store: Store, hashes: Mapping[int, str], workers: PartialState) -> list[int]:
-    """Budgets still to be measured, zero-shot first; one worker looks, so that all agree."""
-    from accelerate.utils import broadcast_object_list
-
-    found: list[list[int]] = [[]]
-    if workers.is_main_process:
-        cells = [Cell(row.task, budget, row.seed) for budget in sorted(row.budgets)]
-        found = [[c.budget for c in cells if read_result(store, c, hashes[c.budget]) is None]]
-    (pending,) = broadcast_object_list(found)
-    return pending

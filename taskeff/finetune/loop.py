@@ -84,6 +84,7 @@ class FineTuner:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         self.strategy = make_strategy(config, model, self.workers)
         self._base = self.strategy.snapshot()
+        self._best: list[Tensor] | None = None
 
     @property
     def model(self) -> Any:
@@ -124,7 +125,7 @@ class FineTuner:
             if on_step:
                 on_step(state.step, steps, loss)
             if stopping and state.step % stopping.every_steps == 0:
-                state.see(self.loss(validation), self.strategy.snapshot)
+                state.see(self.loss(validation), self._keep)
             if checkpoints and due:
                 checkpoints.save(self.strategy, state.best, state.progress())
         if state.best is not None:
@@ -156,12 +157,17 @@ class FineTuner:
         total, count = self._sum(total, count)
         return total / count
 
+    def _keep(self) -> list[Tensor]:
+        """A copy of the weights where the last one was: one at a time counts, of all cells."""
+        self._best = self.strategy.snapshot(self._best)
+        return self._best
+
     def _start(self, state: _State, steps: int, checkpoints: Checkpoints | None) -> int:
         """Ready weights and optimiser, by the newest checkpoint if there is one; steps done."""
         progress = checkpoints.latest(self.strategy) if checkpoints else None
         if checkpoints and progress:
             self.strategy.start(steps, done=progress["step"])
-            best = None if progress["best_step"] is None else self.strategy.snapshot()
+            best = None if progress["best_step"] is None else self._keep()
             try:
                 checkpoints.load(self.strategy, best, progress)
             except StorageError as error:

@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -82,9 +83,16 @@ class Strategy:
         self.module = model
         self._wrap()
 
+    @cached_property
+    def optimizer(self) -> torch.optim.AdamW:
+        """AdamW on `trainable`, one for all cells: a new one's moments would stand beside the old
+        one's, which the schedule's own cycle of references keeps alive."""
+        # Fused on CUDA: the other kernels hold temporaries as large as the weights.
+        return self._adamw(self.trainable().values(), fused=self.device.type == "cuda" or None)
+
     def start(self, steps: int, *, done: int = 0) -> None:
-        """A fresh optimiser, and a schedule of `steps` steps of which `done` are done already."""
-        self.optimizer = self._adamw(self.trainable().values())
+        """The optimiser as before its first step, its moments where the last cell's were, and a
+        schedule of `steps` steps of which `done` are done already."""
         _allocate(self.optimizer, self.trainable().values())
         self._schedule(steps, done)
 
@@ -115,9 +123,15 @@ class Strategy:
         """This worker's share of every trainable weight, writable in place."""
         return [_local(p.detach()) for p in self.trainable().values()]
 
-    def snapshot(self) -> list[Tensor]:
-        """A copy of `weights` in host memory."""
-        return [weight.to("cpu", copy=True) for weight in self.weights()]
+    def snapshot(self, into: list[Tensor] | None = None) -> list[Tensor]:
+        """A copy of `weights` in host memory, pinned beside a GPU; in `into`, an earlier one."""
+        weights = self.weights()
+        pinned = self.device.type == "cuda"
+        if into is None:
+            into = [torch.empty_like(w, device="cpu", pin_memory=pinned) for w in weights]
+        for copy, weight in zip(into, weights, strict=True):
+            copy.copy_(weight)
+        return into
 
     @torch.no_grad()
     def load(self, values: Sequence[Tensor]) -> None:
@@ -203,9 +217,12 @@ class Strategy:
     def _wrap(self) -> None:
         self.module.to(self.device)
 
-    def _adamw(self, parameters: Any) -> torch.optim.AdamW:
+    def _adamw(self, parameters: Any, *, fused: bool | None = None) -> torch.optim.AdamW:
         return torch.optim.AdamW(
-            parameters, lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+            parameters,
+            lr=self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+            fused=fused,
         )
 
     def _schedule(self, steps: int, done: int) -> None:
@@ -368,7 +385,9 @@ def _allocate(optimizer: torch.optim.AdamW, parameters: Any) -> None:
     for parameter in parameters:
         state = optimizer.state[parameter]
         if not state:
-            state["step"] = torch.zeros(())
+            # Fused kernels count their steps on the device.
+            fused = optimizer.param_groups[0]["fused"]
+            state["step"] = torch.zeros((), device=parameter.device if fused else None)
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
         for value in state.values():

@@ -10,7 +10,6 @@ Shapes: B rows, P prefix tokens, T suffix tokens, H heads, V vocabulary.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +32,6 @@ class Generation:
     tokens: generated ids, the stop token excluded. top_probs: the probability of each.
     choice: index of the label found under the restriction to labels, None where none were given.
     stopped: a stop token ended the answer (otherwise `max_new_tokens` did).
-    probs: each generated token's own probability; under greedy decoding it is the top one.
     """
 
     index: int
@@ -41,7 +39,6 @@ class Generation:
     top_probs: tuple[float, ...]
     choice: int | None
     stopped: bool
-    probs: tuple[float, ...] = ()
 
 
 @torch.inference_mode()
@@ -53,7 +50,6 @@ def greedy(
     stop_ids: Collection[int],
     choices: Sequence[Sequence[int]] | None = None,
     max_tokens: int = MAX_TOKENS,
-    sample_seed: str | None = None,
     numbers: Sequence[int] | None = None,
 ) -> list[Generation]:
     """Greedy answers to `prompts`, in their order.
@@ -64,9 +60,7 @@ def greedy(
         choices: the answer tokens of each allowed label; `Generation.choice` is then the label
             that greedy decoding restricted to them arrives at.
         max_tokens: tokens of KV cache held at once; one row that needs more runs alone.
-        sample_seed: draw each token from the model's distribution instead of taking the most
-            probable; a row's draws depend on the seed and its number, not on its batch.
-        numbers: what errors and draws call each row; default its place among `prompts`.
+        numbers: what errors call each row; default its place among `prompts`.
 
     Raises:
         DataError: an empty prompt, one longer than the model's window or of another vocabulary,
@@ -90,7 +84,7 @@ def greedy(
             suffixes = [prompts[i][n_prefix:] for i in rows]
             state = prefill(model, prefix, n_prefix, suffixes, max_new_tokens)
             picked = [None] * len(rows) if trie is None else trie.choose(state)
-            answers = _Answers([numbers[i] for i in rows], max_new_tokens, stop, sample_seed)
+            answers = _Answers([numbers[i] for i in rows], max_new_tokens, stop)
             state.decode(answers.extend)
             for k, i in enumerate(rows):
                 found[i] = answers.generation(k, i, picked[k])
@@ -100,30 +94,18 @@ def greedy(
 class _Answers:
     """The unrestricted answers as they grow."""
 
-    def __init__(
-        self,
-        numbers: Sequence[int],
-        max_new_tokens: int,
-        stop: frozenset[int],
-        sample_seed: str | None,
-    ):
-        self._limit, self._stop, self._seed = max_new_tokens, stop, sample_seed
+    def __init__(self, numbers: Sequence[int], max_new_tokens: int, stop: frozenset[int]):
+        self._limit, self._stop = max_new_tokens, stop
         self._numbers = numbers
         self._tokens: list[list[int]] = [[] for _ in numbers]
         self._top_probs: list[list[float]] = [[] for _ in numbers]
-        self._probs: list[list[float]] = [[] for _ in numbers]
         self._stopped = [False] * len(numbers)
 
     def extend(self, logits: Tensor, rows: list[int]) -> list[int | None]:
         """Append a token to each row; see `DecodingState.decode`."""
-        distribution = logits.float().softmax(dim=-1)
-        best, top = distribution.max(dim=-1)
-        chosen = top if self._seed is None else self._draw(distribution, rows)
-        probs = distribution.gather(1, chosen[:, None])[:, 0]
+        best, top = logits.float().softmax(dim=-1).max(dim=-1)
         fed: list[int | None] = []
-        for row, token, own, highest in zip(
-            rows, chosen.tolist(), probs.tolist(), best.tolist(), strict=True
-        ):
+        for row, token, highest in zip(rows, top.tolist(), best.tolist(), strict=True):
             if not math.isfinite(highest):
                 raise ModelError(
                     f"row {self._numbers[row]}: the model's logits are not finite; "
@@ -132,21 +114,10 @@ class _Answers:
             self._stopped[row] = token in self._stop
             if not self._stopped[row]:
                 self._tokens[row].append(token)
-                self._probs[row].append(own)
                 self._top_probs[row].append(highest)
             done = self._stopped[row] or len(self._tokens[row]) >= self._limit
             fed.append(None if done else token)
         return fed
-
-    def _draw(self, distribution: Tensor, rows: list[int]) -> Tensor:
-        at = [
-            random.Random(f"{self._seed}:{self._numbers[row]}:{len(self._tokens[row])}").random()
-            for row in rows
-        ]
-        cumulative = distribution.double().cumsum(dim=-1)
-        points = torch.tensor(at, dtype=torch.float64, device=distribution.device)[:, None]
-        token = torch.searchsorted(cumulative, points * cumulative[:, -1:], right=True)
-        return token[:, 0].clamp(max=distribution.shape[-1] - 1)
 
     def generation(self, row: int, index: int, choice: int | None) -> Generation:
         """The finished answer of a row."""
@@ -156,7 +127,6 @@ class _Answers:
             tuple(self._top_probs[row]),
             choice,
             self._stopped[row],
-            tuple(self._probs[row]),
         )
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import resources
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from taskeff.report import figures, style, words
-from taskeff.report.data import ReportData, TaskCurve
+from taskeff.report import figures, html, sentences, style
+from taskeff.report.contents import ReportData
 from taskeff.report.svg import Sheet, inline
 
 WIDE, NARROW, HALF = 760, 350, 490
@@ -30,24 +26,16 @@ def render(data: ReportData) -> str:
     """The whole page as text; the same data gives the same bytes."""
     sheet = Sheet(style.VARIABLES)
     view = _figures(data, sheet)
-    css = _asset("page.css") + sheet.css() + "\n"
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    environment = Environment(
-        loader=PackageLoader("taskeff.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["breakable"] = _breakable
-    return environment.get_template("page.html.j2").render(
+    css = html.asset("page.css") + sheet.css() + "\n"
+    return html.template("page.html.j2", breakable=_breakable).render(
         data=data,
-        words=words,
+        words=sentences,
         css=Markup(css),
-        css_digest=digest,
-        verdict=words.verdict(data),
-        answers=[words.answer(held_out, data) for held_out in data.held_out],
-        curves=_ordered(data),
+        css_digest=html.digest(css),
+        verdict=sentences.verdict(data.calibration, data.held_out),
+        answers=[sentences.answer(task) for task in data.held_out],
+        # Held-out tasks first, then by AUC: neighbours in the grid then look alike.
+        tasks=sorted(data.tasks, key=lambda task: (not task.held_out, -task.auc, task.name)),
         **view,
     )
 
@@ -57,27 +45,21 @@ def _breakable(name: str) -> Markup:
     return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
 
 
-def _ordered(data: ReportData) -> list[TaskCurve]:
-    """Held-out tasks first, then by AUC: neighbours in the grid then look alike."""
-    return sorted(data.curves, key=lambda c: (c.role != "held_out", -(c.auc or 0.0), c.name))
-
-
 def _figures(data: ReportData, sheet: Sheet) -> dict[str, object]:
-    tasks, targets = figures.scatter_tasks(data), [t for h in data.held_out for t in h.targets]
-    cap = data.calibration.cap
+    predicted = [task for task in data.held_out if task.prediction.estimates]
     return {
         "scatter": _both(figures.scatter, data, "scatter", _scatter_label(data), sheet),
-        "scatter_names": [task.name for task in tasks],
+        "scatter_names": [task.name for task in figures.scatter_tasks(data)],
         "wide_is_numbered": figures.scatter_is_numbered(data, WIDE),
         "controls": _both(figures.controls, data, "controls", _controls_label(data), sheet, HALF),
         "labels": _both(figures.labels, data, "labels", _labels_label(data), sheet)
-        if targets
+        if predicted
         else None,
         "drawings": {
             task.name: inline(
-                figures.curve(task, cap), f"curve{index}", words.curve_label(task), sheet
+                figures.curve(task), f"curve{index}", sentences.curve_label(task), sheet
             )
-            for index, task in enumerate(data.curves)
+            for index, task in enumerate(data.tasks)
         },
     }
 
@@ -98,15 +80,15 @@ def _both(
 
 def _scatter_label(data: ReportData) -> str:
     return (
-        f"Scatter plot of data efficiency against CoS-Low for {len(data.curves)} tasks, with the "
-        f"fitted line; r is {words.number(data.signal.r)}. The values are in the tables below."
+        f"Scatter plot of data efficiency against CoS-Low for {len(data.tasks)} tasks, with the "
+        f"fitted line; r is {sentences.number(data.signal.r)}. The values are in the tables below."
     )
 
 
 def _controls_label(data: ReportData) -> str:
     return (
         f"Correlation with AUC and its interval for CoS-Low and "
-        f"{len(data.controls)} controls; the values are in the table beside it."
+        f"{len(data.calibration.controls)} controls; the values are in the table beside it."
     )
 
 
@@ -115,7 +97,3 @@ def _labels_label(data: ReportData) -> str:
         f"Predicted and measured numbers of labels for {len(data.held_out)} held-out tasks; "
         "the values are in the table below."
     )
-
-
-def _asset(name: str) -> str:
-    return resources.files("taskeff.report").joinpath(name).read_text(encoding="utf-8")

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import hashlib
-import io
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 import pyarrow as pa
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from taskeff.coslow.handoff import neutral
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.ranking import columns, share
-from taskeff.report.words import UNKNOWN, number
+from taskeff.report import html
+from taskeff.report.sentences import UNKNOWN, number
+from taskeff.spreadsheet import csv_bytes
 from taskeff.storage import Store
 
 TEXT = ("name", "status", "reason")
@@ -60,33 +55,19 @@ def _type(name: str) -> pa.DataType:
 
 def as_csv(rows: Sequence[Mapping[str, Any]], targets: Sequence[float]) -> bytes:
     """The rows as CSV; cells a spreadsheet would run as formulas get a leading quote."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer)
-    names = columns(targets)
-    writer.writerow(names)
-    for row in rows:
-        cells = {**row, "warnings": "; ".join(row["warnings"])}
-        writer.writerow([neutral(cells[name]) for name in names])
-    # The mark lets a spreadsheet read it as UTF-8.
-    return buffer.getvalue().encode("utf-8-sig")
+    cells = ({**row, "warnings": "; ".join(row["warnings"])} for row in rows)
+    return csv_bytes(columns(targets), cells)
 
 
 def render(
     rows: Sequence[Mapping[str, Any]], calibration: Calibration, targets: Sequence[float]
 ) -> str:
     """The page as text; the same rows give the same bytes."""
-    css, script = _asset("page.css") + _asset("ranking.css"), _asset("ranking.js")
-    environment = Environment(
-        loader=PackageLoader("taskeff.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "labels": _labels, "money": _money}
+    css, script = html.asset("page.css") + html.asset("ranking.css"), html.asset("ranking.js")
+    page = html.template("ranking.html.j2", number=number, labels=_labels, money=_money)
     common = _common_warnings(rows)
     statuses = sorted({row["status"] for row in rows})
-    return environment.get_template("ranking.html.j2").render(
+    return page.render(
         rows=rows,
         common=common,
         calibration=calibration,
@@ -102,8 +83,8 @@ def render(
         unknown=UNKNOWN,
         css=Markup(css),
         script=Markup(script),
-        css_digest=_digest(css),
-        script_digest=_digest(script),
+        css_digest=html.digest(css),
+        script_digest=html.digest(script),
     )
 
 
@@ -115,17 +96,9 @@ def _common_warnings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [warning for warning in ranked[0] if all(warning in others for others in ranked)]
 
 
-def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
 def _labels(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:,.0f}"
 
 
 def _money(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:,.2f}"
-
-
-def _asset(name: str) -> str:
-    return resources.files("taskeff.report").joinpath(name).read_text(encoding="utf-8")

@@ -1,8 +1,8 @@
 """The adaptive grid: which cells to measure next, and what is imputed in the end. No Ray.
 
-First the rows of the scouts and of the held-out tasks, in full, and every row's zero-shot score;
-then, round by round, the budget of each other row that tells most of its area for its cost. All
-rounds see the same prior, so a resumed run decides as an undisturbed one.
+First the scouts and the held-out tasks, in full, and every task's zero-shot score; then, round by
+round, the budget of each other task that tells most of its area for its cost. All rounds see the
+same prior, so a resumed run decides as an undisturbed one.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from taskeff.estimate.adaptive import decide, scout_prior, scouts, tolerances
-from taskeff.estimate.fit import ceiling_of, task_curves
+from taskeff.estimate.run_tables import ceiling_of, task_curves
 from taskeff.finetune.cells import Cell
-from taskeff.run.archive import read_signal, signal_hashes
 from taskeff.run.cost import work
 from taskeff.run.plan import Plan
 from taskeff.run.results import curve_row
@@ -34,30 +33,30 @@ class Step:
 
 
 def next_step(plan: Plan, results: Results, signals: Mapping[str, Mapping[str, Any]]) -> Step:
-    """What to measure after `results`; no cells when every row is determined.
+    """What to measure after `results`; no cells when every task is determined.
 
     Args:
         signals: task -> its CoS-Low result, of all tasks.
     """
-    rows = plan.calibration
-    cos_low = {name: float(signals[name]["cos_low"]) for name in rows}
-    whole = {*scouts(rows, cos_low), *plan.held_out}
+    tasks = plan.calibration
+    cos_low = {name: float(signals[name]["cos_low"]) for name in tasks}
+    whole = {*scouts(tasks, cos_low), *plan.held_out}
     first = [cell for cell in plan.cells if cell.task in whole or not cell.budget]
     missing = [cell for cell in first if cell not in results]
     if missing:
         return Step(missing, {})
     ceilings = {name: ceiling_of(plan.ceiling, name) for name in plan.tasks}
-    names = [name for name in rows if name in whole]
+    names = [name for name in tasks if name in whole]
     # The others may have no more than their zero-shot score yet, which is no curve.
     measured = [curve_row(results[cell], plan) for cell in results if cell.task in names]
     curves = task_curves(measured, cap=plan.config.cap, ceiling=plan.ceiling)
     prior = scout_prior(
         [curves[name] for name in names], {name: cos_low[name] for name in names}, ceilings
     )
-    others = [name for name in rows if name not in whole]
+    others = [name for name in tasks if name not in whole]
     if prior is None:
         return Step([c for c in plan.cells if c.task in others and c not in results], {})
-    allowed = tolerances(rows, cos_low)
+    allowed = tolerances(tasks, cos_low)
     cells: list[Cell] = []
     imputed: Imputed = {}
     for name in others:
@@ -67,7 +66,7 @@ def next_step(plan: Plan, results: Results, signals: Mapping[str, Mapping[str, A
             prior,
             scores,
             budgets,
-            costs={budget: _cost(plan, name, budget) for budget in budgets},
+            costs={n: work(plan.tasks[name], n, plan.config).operations for n in budgets},
             cap=plan.config.cap,
             cos_low=cos_low[name],
             ceiling=ceilings[name],
@@ -86,17 +85,15 @@ def next_step(plan: Plan, results: Results, signals: Mapping[str, Mapping[str, A
     return Step(cells, imputed)
 
 
-def outlook(plan: Plan) -> str:
-    """What can be said of skippable cells before anything is measured."""
-    hashes = signal_hashes(plan)
-    signals = {name: read_signal(plan, name, hash_) for name, hash_ in hashes.items()}
-    known = {name: signal for name, signal in signals.items() if signal is not None}
-    if len(known) == len(signals):
-        step = next_step(plan, plan.results(), known)
+def outlook(plan: Plan, results: Results) -> str:
+    """What can be said of skippable cells before the run goes on."""
+    signals = plan.coslow_results()
+    if len(signals) == len(plan.tasks):
+        step = next_step(plan, results, signals)
         if step.imputed or not step.cells:
             skipped = sum(map(len, step.imputed.values())) * len(plan.config.training.seeds)
             return f"skippable: {skipped} cells are determined by what is measured"
-    return "skippable: known once CoS-Low, the scouts' rows and the zero-shot scores are measured"
+    return "skippable: known once CoS-Low, the scouts' curves and the zero-shot scores are measured"
 
 
 def _scores(plan: Plan, results: Results, task: str) -> tuple[dict[int, float], int]:
@@ -112,8 +109,3 @@ def _scores(plan: Plan, results: Results, task: str) -> tuple[dict[int, float], 
                 n_test = int(results[cell]["n_test"])
     means = {n: float(np.mean(s)) for n, s in found.items() if len(s) == wanted[n]}
     return means, n_test
-
-
-def _cost(plan: Plan, task: str, budget: int) -> float:
-    found = work(plan.tasks[task], budget, plan.config)
-    return found.training + found.reading

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from taskeff.coslow.measure import signal_folder, signal_hash
+from taskeff.coslow.result import RESULT
 from taskeff.errors import DataError
-from taskeff.finetune.cells import Cell, cell_folder
+from taskeff.finetune.cells import Cell
 from taskeff.run.plan import Plan
-from taskeff.storage import Store
 
 _FIELDS = {"cell": {"task", "budget", "seed"}, "coslow": {"task", "selection"}}
 
@@ -38,13 +37,22 @@ def export_results(plan: Plan) -> bytes:
         slim = None if training is None else {**training, "losses": []}
         record = {"kind": "cell", **vars(cell), "hash": result["hash"]}
         records.append({**record, "result": {**result, "training": slim}})
-    for name, hash_ in signal_hashes(plan).items():
-        folder = signal_folder(plan.store, name, hash_)
-        if folder.exists("result.json"):
-            parts = {part: folder.read_json(f"{part}.json") for part in ("selection", "result")}
-            records.append({"kind": "coslow", "task": name, "hash": hash_, **parts})
+    for name, result in plan.coslow_results().items():
+        selection = _drawn(plan.folder(name).read_json("selection.json"))
+        record = {"kind": "coslow", "task": name, "hash": plan.coslow_hashes[name]}
+        records.append({**record, "selection": selection, "result": result})
     lines = (json.dumps(record, sort_keys=True, ensure_ascii=False) for record in records)
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _drawn(selection: dict[str, Any]) -> dict[str, list[str]]:
+    """Ids of the examples drawn, low and random, as archives hold them."""
+    if "low" in selection:  # of an archive already
+        return selection
+    return {
+        "low": [row["id"] for row in selection["rows"]],
+        "random": [row["id"] for row in selection["control"]],
+    }
 
 
 def import_results(plan: Plan, data: bytes, where: str) -> Imported:
@@ -56,49 +64,41 @@ def import_results(plan: Plan, data: bytes, where: str) -> Imported:
     Raises:
         DataError: a line is no result.
     """
-    hashes = signal_hashes(plan)
+    done: set[Cell | str] = {*plan.results(), *plan.coslow_results()}
     added = known = foreign = 0
     for number, record in enumerate(_records(data, where), 1):
-        folder, wanted = _home(plan, hashes, record, f"{where}, line {number}")
-        if folder is None or record["hash"] != wanted:
+        of, wanted = _place(plan, record, f"{where}, line {number}")
+        if wanted is None or record["hash"] != wanted:
             foreign += 1
-        elif folder.exists("result.json"):
+        elif of in done:
             known += 1
         else:
+            folder = plan.folder(of)
             if record["kind"] == "coslow":
                 folder.write_json(record["selection"], "selection.json")
-            folder.write_json(record["result"], "result.json")
+                folder.write_json(record["result"], RESULT)
+            else:
+                folder.write_json(record["result"], "result.json")
+            done.add(of)
             added += 1
     return Imported(added, known, foreign)
 
 
-def signal_hashes(plan: Plan) -> dict[str, str]:
-    """Task -> the hash of its CoS-Low's settings."""
-    return {
-        name: signal_hash(plan.config, task.data_hash, plan.identity)
-        for name, task in plan.tasks.items()
-    }
-
-
-def read_signal(plan: Plan, name: str, hash_: str) -> dict[str, Any] | None:
-    """The task's CoS-Low result; None if it is not measured."""
-    folder = signal_folder(plan.store, name, hash_)
-    return folder.read_json("result.json") if folder.exists("result.json") else None
-
-
-def _home(
-    plan: Plan, hashes: dict[str, str], record: dict[str, Any], where: str
-) -> tuple[Store | None, str | None]:
-    """Where the record's result belongs and the hash it must have; None if nowhere."""
+def _place(plan: Plan, record: dict[str, Any], where: str) -> tuple[Cell | str, str | None]:
+    """The cell, or the task whose CoS-Low it is, and the hash it must have; None if the run has
+    no such thing."""
     fields = _FIELDS.get(record.get("kind", ""))
-    if fields is None or not fields <= record.keys() or "hash" not in record:
+    if (
+        fields is None
+        or not fields <= record.keys()
+        or "hash" not in record
+        or any(isinstance(record[field], list | dict) for field in fields - {"selection"})
+    ):
         raise DataError(f"{where}: is no result; export the run again")
     if record["kind"] == "coslow":
-        wanted = hashes.get(record["task"])
-        return (signal_folder(plan.store, record["task"], wanted) if wanted else None), wanted
+        return record["task"], plan.coslow_hashes.get(record["task"])
     cell = Cell(record["task"], record["budget"], record["seed"])
-    wanted = plan.cells.get(cell)
-    return (cell_folder(plan.store, cell, wanted) if wanted else None), wanted
+    return cell, plan.cells.get(cell)
 
 
 def _records(data: bytes, where: str) -> Iterator[dict[str, Any]]:

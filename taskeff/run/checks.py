@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from taskeff.config import RunConfig
 from taskeff.errors import ConfigError, DataError, ModelError, TaskeffError
 from taskeff.models import window
+from taskeff.tasks.examples import Example, rows_at
 from taskeff.tasks.prompts import Prompter
-from taskeff.tasks.source import row_name
-from taskeff.tasks.task import Example, Task, TaskSpec
+from taskeff.tasks.source import row_of
+from taskeff.tasks.spec import TaskSpec
+from taskeff.tasks.task import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -108,41 +113,30 @@ def prompt_problems(
             )
     limit = None if architecture is None else window(architecture)
     if limit is not None:
-        too_long = [
-            (used, example)
-            for example in rows_used(task, config)
-            if (used := _tokens_above(limit, spec, prompter, example))
-        ]
+        too_long, longest, which = 0, 0, ""
+        for example in rows_used(task, config):
+            if used := _tokens_above(limit, spec, prompter, example):
+                too_long += 1
+                longest, which = max((longest, which), (used, example.id), key=lambda one: one[0])
         if too_long:
-            used, example = max(too_long, key=lambda pair: pair[0])
-            others = f" ({len(too_long)} such rows; this is the longest)" * (len(too_long) > 1)
+            others = f" ({too_long} such rows; this is the longest)" * (too_long > 1)
             yield DataError(
-                f"{spec.label}: {row_of(spec, example)}: prompt and answer take {used} tokens, "
+                f"{spec.label}: {row_of(spec, which)}: prompt and answer take {longest} tokens, "
                 f"the model's window has {limit}{others}; shorten the text in doc_to_text, drop "
                 "the row with doc_to_keep, or name a model with a longer window"
             )
 
 
-def rows_used(task: Task, config: RunConfig) -> list[Example]:
+def rows_used(task: Task, config: RunConfig) -> Iterator[Example]:
     """The rows that the run trains on, validates on, tests on or scores for CoS-Low."""
-    seeds = config.training.seeds
     largest = task.budgets(config.training.budgets)[-1]
-    labelled = {example.id: example for example in task.train}
-    drawn = task.pool(config.coslow.pool_cap, config.coslow.seed)
-    used = {example.id: labelled[example.id] for example in drawn}
-    for seed in seeds:
-        used |= {example.id: example for example in task.subset(largest, seed)}
-    return [
-        *used.values(),
-        *task.validation_subset(largest),
-        *task.test_subset(config.evaluation.test_cap),
-    ]
-
-
-def row_of(spec: TaskSpec, example: Example) -> str:
-    """The row that an example was rendered from, as messages name it."""
-    split, _, index = example.id.rpartition("-")
-    return row_name(spec, split, int(index))
+    used = np.zeros(len(task.train), bool)
+    used[task.pool_rows(config.coslow.pool_cap, config.coslow.seed)] = True
+    for seed in config.training.seeds:
+        used[task.subset_rows(largest, seed)] = True
+    yield from rows_at(task.train, np.flatnonzero(used))
+    yield from itertools.islice(task.validation, max(1, largest // 5))
+    yield from itertools.islice(task.test, config.evaluation.test_cap)
 
 
 def vocabulary_problems(
@@ -162,7 +156,8 @@ def _answer_lengths(task: Task, prompter: Prompter) -> dict[str, int]:
     """Answer -> its tokens, for every allowed answer and one target of each beginning."""
     text = task.train[0].text
     # What it starts with decides whether a target merges with the prompt's end.
-    starts = {(example.target or "")[:1]: example for example in (*task.train, *task.test)}
+    rows = itertools.chain(task.train, task.test)
+    starts = {(example.target or "")[:1]: example for example in rows}
     answers = {example.target or "": example.id for example in starts.values()}
     answers |= dict.fromkeys(task.spec.doc_to_choice or (), "doc_to_choice")
     return {

@@ -6,15 +6,15 @@ floating-point operations for training and 2 x parameters x tokens for reading.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from taskeff.config import ClusterConfig, RunConfig
-from taskeff.finetune.cells import Cell
+from taskeff.finetune.cells import Cell, by_task_and_seed
 from taskeff.models import load_architecture
 from taskeff.models import parameter_count as count
-from taskeff.run.placement import Demand, demand, rows_at_once
+from taskeff.run.placement import Demand, demand, jobs_at_once
 from taskeff.run.plan import Plan
 from taskeff.run.schedule import Schedule, make_schedule
 from taskeff.tasks.task import Task
@@ -29,7 +29,8 @@ RESULT_BYTES = 4096.0
 
 @dataclass(frozen=True)
 class Work:
-    """Tokens that one cell puts through the model, an instruction prefix once per pack."""
+    """Tokens that one cell, or one CoS-Low, puts through the model, an instruction prefix once per
+    pack."""
 
     trained: float
     """Forward and backward."""
@@ -46,12 +47,18 @@ class Work:
         """Floating-point operations of evaluation, per parameter."""
         return 2 * self.read
 
+    @property
+    def operations(self) -> float:
+        """Floating-point operations, per parameter."""
+        return self.training + self.reading
+
 
 @dataclass(frozen=True)
 class Durations:
-    """Seconds that every pending cell is expected to take, and where they come from."""
+    """Seconds that cells, and the CoS-Lows of the tasks so named, are expected to take, and where
+    they come from."""
 
-    seconds: Mapping[Cell, float]
+    seconds: Mapping[Any, float]
     source: str
 
 
@@ -75,20 +82,20 @@ class Forecast:
         return len(self.durations.seconds)
 
 
-def forecast(plan: Plan) -> Forecast:
-    """What the rest of the run will take.
+def forecast(plan: Plan, results: Mapping[Cell, Mapping[str, Any]]) -> Forecast:
+    """What the rest of the run will take after `results`.
 
     Raises:
-        ClusterError: the cluster's node types can never hold one row.
+        ClusterError: the cluster's node types can never hold one job.
         ModelError: the model's configuration cannot be read.
     """
     config = plan.config
     parameters = parameter_count(config)
-    results = plan.results()
     need = demand(config, parameters)
     lanes = lanes_of(config.cluster, need)
-    durations = expected(plan, results, parameters)
-    schedule = make_schedule(durations.seconds, lanes, rows_per_job=config.cluster.rows_per_job)
+    pending = [cell for cell in plan.cells if cell not in results]
+    durations = expected(plan, pending, results, parameters)
+    schedule = make_schedule(durations.seconds, lanes, per_job=config.cluster.rows_per_job)
     cluster = config.cluster
     hours = schedule.busy / 3600 * cluster.workers_per_row * (cluster.gpus_per_worker or 1)
     price = cluster.price_per_gpu_hour if cluster.gpus_per_worker else None
@@ -105,25 +112,23 @@ def forecast(plan: Plan) -> Forecast:
     )
 
 
-def lines(plan: Plan, found: Forecast) -> list[str]:
-    """The forecast in words, a row of pending cells a line."""
+def lines(config: RunConfig, found: Forecast) -> list[str]:
+    """The forecast in words, a line per task and seed with pending cells."""
     out = [f"{found.cells} cells: {found.done} done, {found.pending} to measure"]
-    for row in plan.pending():
-        seconds = sum(
-            found.durations.seconds[Cell(row.task, budget, row.seed)] for budget in row.budgets
-        )
-        budgets = ", ".join(map(str, row.budgets))
-        out.append(f"  {row.task:<28} seed {row.seed}  budgets {budgets}  about {_time(seconds)}")
+    for left in by_task_and_seed(found.durations.seconds):
+        seconds = sum(found.durations.seconds[cell] for cell in left.cells)
+        budgets = ", ".join(map(str, left.budgets))
+        out.append(f"  {left.task:<28} seed {left.seed}  budgets {budgets}  about {_time(seconds)}")
     if not found.pending:
         return out
-    cluster = plan.config.cluster
+    cluster = config.cluster
     jobs = len(found.schedule.jobs)
     unit = "GPU-hours" if cluster.gpus_per_worker else "worker-hours"
     out += [
         f"time: about {_time(found.schedule.makespan)} ({jobs} jobs, {found.lanes} at a time), "
         f"{found.hours:.3g} {unit}; from {found.durations.source}",
         f"storage: about {found.storage_bytes / 1e6:.3g} MB",
-        f"placement: a row needs {found.need}" + _room(cluster, found),
+        f"placement: a job needs {found.need}" + _room(cluster, found),
     ]
     if found.money is not None:
         out.insert(
@@ -135,7 +140,7 @@ def lines(plan: Plan, found: Forecast) -> list[str]:
 def _room(cluster: ClusterConfig, found: Forecast) -> str:
     if not cluster.node_types:
         return "; cluster.node_types are not given, so not checked"
-    return f"; the node types hold {rows_at_once(cluster, found.need)} at once"
+    return f"; the node types hold {jobs_at_once(cluster, found.need)} at once"
 
 
 def _time(seconds: float) -> str:
@@ -148,18 +153,18 @@ def lanes_of(cluster: ClusterConfig, need: Demand) -> int:
     """Jobs that run side by side: as many as asked for, as far as the node types hold them.
 
     Raises:
-        ClusterError: the node types can never hold one row.
+        ClusterError: the node types can never hold one job.
     """
     if not cluster.node_types:
         return cluster.max_concurrent_jobs
-    return min(cluster.max_concurrent_jobs, rows_at_once(cluster, need))
+    return min(cluster.max_concurrent_jobs, jobs_at_once(cluster, need))
 
 
 def check_placement(config: RunConfig) -> int:
     """Jobs that can run side by side; the model's size counts only where node types state memory.
 
     Raises:
-        ClusterError: the node types can never hold one row.
+        ClusterError: the node types can never hold one job.
     """
     stated = any(kind.gpu_memory_gb or kind.memory_gb for kind in config.cluster.node_types)
     parameters = parameter_count(config) if stated else None
@@ -176,21 +181,20 @@ def parameter_count(config: RunConfig) -> float:
 
 
 def expected(
-    plan: Plan, results: Mapping[Cell, Mapping[str, Any]], parameters: float | None
+    plan: Plan,
+    wanted: Iterable[Cell | str],
+    results: Mapping[Cell, Mapping[str, Any]],
+    parameters: float,
 ) -> Durations:
-    """Seconds of every cell without a result.
+    """Seconds that each of `wanted` will take: cells, or tasks for their CoS-Lows.
 
     Args:
         results: what is measured already; its pace holds for the rest.
-        parameters: of the model; None only where the proportions between cells matter.
+        parameters: of the model.
     """
-    works = {cell: work(plan.tasks[cell.task], cell.budget, plan.config) for cell in plan.cells}
-    training, reading = _paces(works, results, plan.config, parameters)
-    seconds = {
-        cell: work.training * training + work.reading * reading
-        for cell, work in works.items()
-        if cell not in results
-    }
+    training, reading = _paces(plan, results, parameters)
+    works = {of: work_of(plan, of) for of in wanted}
+    seconds = {of: w.training * training + w.reading * reading for of, w in works.items()}
     if results:
         source = f"the pace of {len(results)} measured cells"
     else:
@@ -199,14 +203,33 @@ def expected(
     return Durations(seconds, source)
 
 
+def cheap_first(plan: Plan, cells: Iterable[Cell]) -> list[Cell]:
+    """Seed by seed, cheap cells first: an interrupted run so has whole curves of some seeds.
+
+    The order does not depend on what is measured already.
+    """
+    return sorted(cells, key=lambda cell: (cell.seed, work_of(plan, cell).operations, cell))
+
+
+def work_of(plan: Plan, of: Cell | str) -> Work:
+    """Tokens of a cell, or of a task's CoS-Low."""
+    if isinstance(of, Cell):
+        return work(plan.tasks[of.task], of.budget, plan.config)
+    task, settings = plan.tasks[of], plan.config.coslow
+    pool = len(task.train) if settings.pool_cap is None else min(len(task.train), settings.pool_cap)
+    row, prefix = _lengths(task)
+    # The pool is read once; two sets of examples, the chosen and the random, go both ways.
+    read = _packed(pool, row, prefix, settings.max_tokens_per_pack)
+    read += pool * min(settings.max_new_tokens, task.spec.max_new_tokens)
+    trained = 2 * _packed(settings.n_examples, row, prefix, settings.max_tokens_per_pack)
+    return Work(trained, read)
+
+
 def work(task: Task, budget: int, config: RunConfig) -> Work:
     """Tokens of the cell (`task`, `budget`); early stopping is taken not to happen."""
     from taskeff.finetune.loop import schedule
 
-    prefix = len(task.spec.description) / CHARACTERS_PER_TOKEN
-    sample = task.test[:SAMPLE]
-    row = sum(len(e.text) + len(e.target or "") for e in sample) / len(sample)
-    row /= CHARACTERS_PER_TOKEN
+    row, prefix = _lengths(task)
     tested = min(len(task.test), config.evaluation.test_cap)
     read = _packed(tested, row, prefix, config.evaluation.max_tokens_per_pack)
     read += tested * task.spec.max_new_tokens
@@ -221,6 +244,13 @@ def work(task: Task, budget: int, config: RunConfig) -> Work:
     return Work(steps * _packed(batch, row, prefix, pack), read)
 
 
+def _lengths(task: Task) -> tuple[float, float]:
+    """Tokens of a row with its answer, of the instruction before it; from characters."""
+    sample = task.test[:SAMPLE]
+    row = sum(len(e.text) + len(e.target or "") for e in sample) / len(sample)
+    return row / CHARACTERS_PER_TOKEN, len(task.spec.description) / CHARACTERS_PER_TOKEN
+
+
 def _packed(rows: int, row: float, prefix: float, pack: float) -> float:
     """Tokens of `rows` rows in packs that carry their prefix once."""
     packs = max(1.0, rows * row / max(pack - prefix, row, 1.0))
@@ -228,14 +258,13 @@ def _packed(rows: int, row: float, prefix: float, pack: float) -> float:
 
 
 def _paces(
-    works: Mapping[Cell, Work],
-    results: Mapping[Cell, Mapping[str, Any]],
-    config: RunConfig,
-    parameters: float | None,
+    plan: Plan, results: Mapping[Cell, Mapping[str, Any]], parameters: float
 ) -> tuple[float, float]:
     """(seconds of training, of evaluation) per operation and parameter."""
-    guess = (parameters or 1.0) / (_tflops(config.cluster) * 1e12 * config.cluster.workers_per_row)
-    trained = sum(works[c].training for c, r in results.items() if r["training"])
+    cluster = plan.config.cluster
+    guess = parameters / (_tflops(cluster) * 1e12 * cluster.workers_per_row)
+    works = {cell: work_of(plan, cell) for cell in results}
+    trained = sum(works[cell].training for cell, r in results.items() if r["training"])
     read = sum(works[cell].reading for cell in results)
     training = sum((r["training"] or {}).get("seconds", 0.0) for r in results.values())
     reading = sum(r["evaluation_seconds"] for r in results.values())

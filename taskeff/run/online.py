@@ -13,8 +13,9 @@ from typing import Any
 
 from taskeff.config import ModelConfig
 from taskeff.errors import DataError, ModelError, TaskeffError
-from taskeff.tasks.source import first_rows, is_on_hub, row_name
-from taskeff.tasks.task import TaskSpec, render_row
+from taskeff.tasks.rows import render_row
+from taskeff.tasks.source import first_rows, is_on_hub
+from taskeff.tasks.spec import TaskSpec
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 TIMEOUT = 20.0  # seconds for one answer
@@ -72,8 +73,8 @@ def _check_data(spec: TaskSpec) -> None:
         for split, rows in first_rows(spec).items():
             if not rows:
                 raise DataError(f"split {split!r} has no rows")
-            for index, row in enumerate(rows):
-                render_row(spec, row, row_name(spec, split, index))
+            for row in rows:
+                render_row(spec, row)
     except TaskeffError as error:
         raise DataError(f"{where}: {error}") from None
 

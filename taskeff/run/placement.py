@@ -1,4 +1,4 @@
-"""Can the cluster ever hold one row's workers? Pure arithmetic on the configuration, no Ray."""
+"""Can the cluster ever hold one job's workers? Pure arithmetic on the configuration, no Ray."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(frozen=True)
 class Demand:
-    """What one worker of a row needs; memory in GB (1e9 bytes), at least, without activations."""
+    """What one worker of a job needs; memory in GB (1e9 bytes), at least, without activations."""
 
     workers: int
     cpus: float
@@ -31,7 +31,7 @@ class Demand:
 
 
 def demand(config: RunConfig, parameters: float | None) -> Demand:
-    """What a row's workers need. Weights, gradients and AdamW's two moments are counted, the least
+    """What a job's workers need. Weights, gradients and AdamW's two moments are counted, the least
     that training holds; activations come on top.
 
     Args:
@@ -54,8 +54,8 @@ def demand(config: RunConfig, parameters: float | None) -> Demand:
     )
 
 
-def rows_at_once(cluster: ClusterConfig, need: Demand) -> int:
-    """Rows that the cluster's node types hold side by side.
+def jobs_at_once(cluster: ClusterConfig, need: Demand) -> int:
+    """Jobs that the cluster's node types hold side by side.
 
     Raises:
         ClusterError: not even one; says what is needed and what the node types offer.
@@ -65,7 +65,7 @@ def rows_at_once(cluster: ClusterConfig, need: Demand) -> int:
         largest = max(cluster.node_types, key=lambda kind: (kind.gpus, kind.cpus))
         nodes = "node" if largest.max_nodes == 1 else "nodes"
         raise ClusterError(
-            f"cluster: a row needs {need}; the largest node type offers {_offer(largest)} on at "
+            f"cluster: a job needs {need}; the largest node type offers {_offer(largest)} on at "
             f"most {largest.max_nodes} {nodes} ({largest.name}), and all node types together hold "
             f"{workers} such workers: name larger node types in cluster.node_types, or ask for "
             "less (cluster.workers_per_row, gpus_per_worker, training.method)"

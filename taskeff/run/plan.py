@@ -6,14 +6,16 @@ Everything that can be wrong with a run's files is found here, before any worker
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from taskeff.config import RunConfig
+from taskeff.coslow.fingerprint import signal_hash
+from taskeff.coslow.result import RESULT
 from taskeff.errors import ConfigError, TaskeffError, together
-from taskeff.finetune.cells import Cell, Row, cell_hash, read_result
+from taskeff.finetune.cells import Cell, cell_folder, cell_hash, read_results
 from taskeff.models import check_weights, family_identity, load_architecture, load_tokenizer
 from taskeff.run.checks import Problems, prompt_problems, short_note, size_problems
 from taskeff.storage import Store
@@ -64,33 +66,55 @@ class Plan:
 
     @property
     def ceiling(self) -> float | dict[str, float | None] | None:
-        """The score that counts as 1, as `curve.ceiling` asks: see `taskeff.estimate.fit`."""
+        """The score that counts as 1, as `curve.ceiling` asks: see `task_curves`."""
         if self.config.curve.ceiling == "human":
             return {name: task.spec.ceiling for name, task in self.tasks.items()}
         return 1.0 if self.config.curve.ceiling == "one" else None
 
     @property
     def notes(self) -> list[str]:
-        """What to know of the tasks that stop before the run's largest budget, a line each."""
-        return [note for task in self.tasks.values() if (note := short_note(task, self.config))]
+        """What to know of the tasks' rows, and of those too few for the run's largest budget."""
+        short = (short_note(task, self.config) for task in self.tasks.values())
+        return [*(n for task in self.tasks.values() for n in task.notes), *filter(None, short)]
 
     def hash_of(self, cell: Cell) -> str:
         """The hash of the cell's settings."""
         return cell_hash(cell, self.config, self.tasks[cell.task].data_hash, self.identity)
 
-    def results(self) -> dict[Cell, dict[str, Any]]:
-        """The results published so far."""
-        found = {c: read_result(self.store, c, hash_) for c, hash_ in self.cells.items()}
-        return {cell: result for cell, result in found.items() if result is not None}
+    def results(self, cells: Iterable[Cell] | None = None) -> dict[Cell, dict[str, Any]]:
+        """The results published so far, of all cells or of these; a request per cell."""
+        wanted = self.cells if cells is None else {cell: self.cells[cell] for cell in cells}
+        return read_results(self.store, wanted)
 
-    def pending(self) -> list[Row]:
-        """Rows with cells still to be measured, by task and seed."""
-        done = self.results().keys()
-        budgets: dict[tuple[str, int], list[int]] = {}
-        for cell in self.cells:
-            if cell not in done:
-                budgets.setdefault((cell.task, cell.seed), []).append(cell.budget)
-        return [Row(task, seed, tuple(found)) for (task, seed), found in sorted(budgets.items())]
+    @cached_property
+    def coslow_hashes(self) -> dict[str, str]:
+        """Task -> the hash of its CoS-Low's settings."""
+        return {
+            name: signal_hash(
+                task.data_hash,
+                self.identity,
+                self.config.model.dtype,
+                self.config.coslow,
+                tasks_seed=self.config.tasks.seed,
+                shard_rows=self.config.scoring.shard_rows,
+            )
+            for name, task in self.tasks.items()
+        }
+
+    def coslow_results(self, tasks: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
+        """The CoS-Low results published so far, of all tasks or of these; a request per task."""
+        wanted = self.tasks if tasks is None else tasks
+        files = {name: (*self._coslow_path(name), RESULT) for name in wanted}
+        return self.store.find_json(files)
+
+    def folder(self, of: Cell | str) -> Store:
+        """Where the artefacts of a cell, or of a task's CoS-Low, lie."""
+        if isinstance(of, Cell):
+            return cell_folder(self.store, of, self.cells[of])
+        return self.store.child(*self._coslow_path(of))
+
+    def _coslow_path(self, task: str) -> tuple[str, ...]:
+        return "coslow", f"task={task}", self.coslow_hashes[task]
 
 
 def make_plan(

@@ -8,47 +8,28 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
-import yaml
 from rich.console import Console
 from rich.text import Text
 
-from taskeff.config import RunConfig
-from taskeff.coslow.measure import fingerprint
-from taskeff.errors import ConfigError
+from taskeff.coslow.result import TABLE
 from taskeff.estimate.calibration import Calibration
-from taskeff.estimate.fit import FitSettings, estimate_rows, fit_run, label_zero_shots, task_curves
-from taskeff.finetune.cells import versions
+from taskeff.estimate.left_out import estimate_rows, predict_task
+from taskeff.estimate.run_tables import (
+    FitSettings,
+    ceiling_of,
+    fit_run,
+    label_zero_shots,
+    task_curves,
+)
+from taskeff.finetune.cells import Cell, versions
 from taskeff.report.collect import write_report
-from taskeff.run.plan import MIN_CALIBRATION_TASKS, Plan
-
-
-def check_fittable(config: RunConfig) -> None:
-    """What can be known beforehand of whether a line can be fitted.
-
-    Raises:
-        ConfigError: fewer than two calibration tasks.
-    """
-    if len(config.tasks.calibration) < MIN_CALIBRATION_TASKS:
-        raise ConfigError(
-            f"tasks.calibration: {len(config.tasks.calibration)} task(s); "
-            f"a line needs at least {MIN_CALIBRATION_TASKS}"
-        )
-
-
-def begin(plan: Plan, config: RunConfig, console: Console) -> None:
-    """Say what is worth knowing of the plan; publish the resolved configuration as given."""
-    for note in plan.notes:
-        console.print(Text.assemble(("note:", "yellow"), f" {note}"), soft_wrap=True)
-    plan.store.write_bytes(_yaml(config).encode(), "config.yaml")
-
-
-def run_fingerprint(plan: Plan) -> dict[str, Any]:
-    """What the run's CoS-Lows are measured with."""
-    return fingerprint(plan.identity, plan.config.model, plan.config.coslow)
+from taskeff.run.data_sets import run_fingerprint
+from taskeff.run.plan import Plan
 
 
 def conclude(
     plan: Plan,
+    results: Mapping[Cell, Mapping[str, Any]],
     signals: Mapping[str, Mapping[str, Any]],
     seconds: float,
     console: Console,
@@ -57,11 +38,12 @@ def conclude(
     """Fit, publish and say what a run measured.
 
     Args:
+        results: cell -> its result, of all cells that were measured.
         signals: task -> its CoS-Low result.
         seconds: how long the run took.
         imputed: task -> budget -> posterior mean score of the cells that an adaptive grid skipped.
     """
-    calibration = _fit(plan, signals, imputed or {})
+    calibration = _fit(plan, results, signals, imputed or {})
     plan.store.write_json(_run_record(plan, seconds), "run.json")
     _summary(calibration, console)
     console.print(f"report: {write_report(plan.store)}", soft_wrap=True)
@@ -70,19 +52,21 @@ def conclude(
 
 def _fit(
     plan: Plan,
+    results: Mapping[Cell, Mapping[str, Any]],
     signals: Mapping[str, Mapping[str, Any]],
     imputed: Mapping[str, Mapping[int, float]],
 ) -> Calibration:
     """Publish the tables, the calibration and the held-out tasks' estimates."""
     config, store = plan.config, plan.store
-    rows = [curve_row(result, plan) for result in plan.results().values()]
+    rows = [curve_row(results[cell], plan) for cell in plan.cells if cell in results]
     rows += [
         _imputed_row(plan, task, budget, score)
         for task, scores in imputed.items()
         for budget, score in sorted(scores.items())
     ]
     store.write_table(pa.Table.from_pylist(rows), "curves.parquet")
-    store.write_table(pa.Table.from_pylist(list(signals.values())), "coslow.parquet")
+    measured = [{key: signals[name][key] for key in TABLE} for name in plan.tasks]
+    store.write_table(pa.Table.from_pylist(measured), "coslow.parquet")
     curves = task_curves(rows, cap=config.cap, ceiling=plan.ceiling)
     settings = FitSettings(
         cap=config.cap,
@@ -99,9 +83,13 @@ def _fit(
         label_zero_shots(rows),
     )
     calibration.save(store)
-    held_out = {name: curves[name] for name in plan.held_out}
-    estimates = estimate_rows(calibration, held_out, signals, plan.ceiling)
-    store.write_table(pa.Table.from_pylist(estimates), "estimates.parquet")
+    held_out = [
+        predict_task(
+            calibration, curves[name], signals[name]["cos_low"], ceiling_of(plan.ceiling, name)
+        )
+        for name in plan.held_out
+    ]
+    store.write_table(pa.Table.from_pylist(estimate_rows(held_out)), "estimates.parquet")
     return calibration
 
 
@@ -124,10 +112,6 @@ def _imputed_row(plan: Plan, task: str, budget: int, score: float) -> dict[str, 
         "role": "calibration",
         "status": "imputed",
     }
-
-
-def _yaml(config: RunConfig) -> str:
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def _run_record(plan: Plan, seconds: float) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import heapq
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,7 +12,6 @@ from taskeff.errors import TaskeffError
 from taskeff.models import parameter_count, window
 from taskeff.run.checks import (
     Problems,
-    row_of,
     rows_used,
     short_note,
     strategy_problems,
@@ -21,6 +21,7 @@ from taskeff.run.online import hub_problems
 from taskeff.run.plan import Examined, examine
 from taskeff.tasks.metrics import normalise
 from taskeff.tasks.prompts import Prompter
+from taskeff.tasks.source import row_of
 from taskeff.tasks.task import Task, read_specs
 
 LONGEST = 16  # rows with the most bytes, among which the longest prompt is looked for
@@ -130,25 +131,31 @@ def _summary(task: Task, examined: Examined) -> TaskSummary:
 
 
 def _longest(task: Task, prompter: Prompter, config: RunConfig) -> int:
-    rows = sorted(rows_used(task, config), key=lambda e: -len(e.text.encode()))[:LONGEST]
+    rows = heapq.nlargest(LONGEST, rows_used(task, config), key=lambda e: len(e.text.encode()))
     encoded = [prompter.encode_example(row, end_of_turn=True) for row in rows]
     return max(len(row.prompt_ids) + len(row.answer_ids) for row in encoded)
 
 
 def _notes(task: Task, examined: Examined) -> Iterator[str]:
     label, config = task.spec.label, examined.config
+    yield from task.notes
     if note := short_note(task, config):
         yield note
-    trained = Counter(example.target for example in task.train)
-    if len(trained) == 1:
-        yield f"{label}: every training row's answer is {next(iter(trained))!r}"
-    tested = task.test_subset(config.evaluation.test_cap)
-    unseen = sorted({example.target or "" for example in tested} - {t or "" for t in trained})
-    if unseen and task.spec.doc_to_choice:
-        yield f"{label}: answers of the test that no training row has: {', '.join(unseen[:5])}"
-    changed = next((e for e in tested if not normalise(e.target or "")), None)
+    # Answers of a task without choices are as many as its rows: only whether two differ is asked.
+    first = task.train[0].target
+    if all(example.target == first for example in task.train):
+        yield f"{label}: every training row's answer is {first!r}"
+    cap = config.evaluation.test_cap
+    if task.spec.doc_to_choice:
+        trained = {example.target or "" for example in task.train}
+        tested = {example.target or "" for example in itertools.islice(task.test, cap)}
+        if unseen := sorted(tested - trained):
+            shown = ", ".join(unseen[:5])
+            yield f"{label}: answers of the test that no training row has: {shown}"
+    rows = itertools.islice(task.test, cap)
+    changed = next((e for e in rows if not normalise(e.target or "")), None)
     if changed is not None and task.spec.metric in ("exact_match", "accuracy", "f1"):
         yield (
-            f"{label}: {row_of(task.spec, changed)}: the answer {changed.target!r} is empty once "
-            "normalised, so it can never be given"
+            f"{label}: {row_of(task.spec, changed.id)}: the answer {changed.target!r} is empty "
+            "once normalised, so it can never be given"
         )

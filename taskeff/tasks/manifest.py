@@ -6,28 +6,25 @@ or says where rows come from and which columns hold text and label. docs/rank.md
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
 import fsspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from taskeff.errors import DataError, TaskeffError
 from taskeff.storage import redact, safe_part
-from taskeff.tasks.task import TaskSpec, load_spec
+from taskeff.tasks.readers import OPTIONS, format_of, in_words, located, read_file
+from taskeff.tasks.spec import TaskSpec, load_spec, reasons
 
-FORMATS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv"}
-FORMATS |= {".parquet": "parquet", ".pq": "parquet"}
+SpecOf = Callable[[str], TaskSpec]
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -114,11 +111,12 @@ def load_manifest(path: str, *, strict: bool = False) -> Manifest:
     entries: list[Entry] = []
     problems: list[Problem] = []
     seen: set[str] = set()
-    for place, values in _records(path):
-        where = f"{redact(path)}, {place}"
+    folder = path.rsplit("/", 1)[0] if "/" in path else "."
+    spec_of = lru_cache(load_spec)
+    for where, values in _records(path):
         name = str(values.get("name", "")) if isinstance(values, Mapping) else ""
         try:
-            entry = _entry(values, path.rsplit("/", 1)[0] if "/" in path else ".")
+            entry = _entry(values, folder, spec_of)
             if entry.name in seen:
                 raise DataError(f"name {entry.name!r} is given twice; give each entry its own")
         except TaskeffError as error:
@@ -134,22 +132,22 @@ def load_manifest(path: str, *, strict: bool = False) -> Manifest:
     return Manifest(tuple(entries), tuple(problems))
 
 
-def _entry(values: Any, folder: str) -> Entry:
+def _entry(values: Any, folder: str, spec_of: SpecOf) -> Entry:
     if not isinstance(values, Mapping):
-        raise DataError(f"expected the fields of a data set, got {type(values).__name__}")
+        got = f"{values!r:.80}" if isinstance(values, str) else type(values).__name__
+        raise DataError(f"expected the fields of a data set, got {got}")
     # Tables write what is not given as an empty or missing cell.
     given = {str(key): value for key, value in values.items() if not _is_blank(value)}
     try:
         row = _Row.model_validate(given)
-        spec, labelled = _spec(row, folder)
+        spec, labelled = _spec(row, folder, spec_of)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()]
-        raise DataError("; ".join(lines)) from None
+        raise DataError(reasons(error)) from None
     except ValueError as error:
         raise DataError(f"options: not JSON: {error}") from None
     if row.labels in (None, "source"):
         return Entry(spec, labelled, None, row.price)
-    labels = None if row.labels == "none" else _located(row.labels, folder)
+    labels = None if row.labels == "none" else located(row.labels, folder)
     return Entry(spec, False, labels, row.price)
 
 
@@ -157,9 +155,9 @@ def _is_blank(value: Any) -> bool:
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
-def _spec(row: _Row, folder: str) -> tuple[TaskSpec, bool]:
+def _spec(row: _Row, folder: str, spec_of: SpecOf) -> tuple[TaskSpec, bool]:
     """The entry's task, and whether its rows have labels."""
-    fields = _template(row, folder) | _source(row, folder)
+    fields = _template(row, folder, spec_of) | _source(row, folder)
     if not fields.get("dataset_path"):
         raise DataError("give `source` (a file, URI or hub id) or `task`")
     if row.split != "train" or "training_split" not in fields:
@@ -169,19 +167,19 @@ def _spec(row: _Row, folder: str) -> tuple[TaskSpec, bool]:
             fields[key] = value
     if row.max_new_tokens is not None:
         fields["max_new_tokens"] = row.max_new_tokens
-    # Only the pool counts here; where a task has other splits, its data set may lack them.
-    fields |= {"task": safe_part(row.name), "test_split": None, "validation_split": None}
-    labelled = "doc_to_target" in fields
-    # A task must say what an answer is; nobody asks an unlabelled one.
-    fields.setdefault("doc_to_target", fields["doc_to_text"])
-    return TaskSpec.model_validate(fields), labelled
+    fields["task"] = safe_part(row.name)
+    if row.source is not None or row.split != "train":
+        # These splits are the task's; the data set named here may lack them.
+        fields |= {"test_split": None, "validation_split": None}
+    spec = TaskSpec.model_validate(fields)
+    return spec, spec.doc_to_target is not None
 
 
-def _template(row: _Row, folder: str) -> dict[str, Any]:
+def _template(row: _Row, folder: str, spec_of: SpecOf) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if row.task is not None:
         is_file = row.task.endswith((".yaml", ".yml"))
-        fields = load_spec(_located(row.task, folder) if is_file else row.task).model_dump()
+        fields = spec_of(located(row.task, folder) if is_file else row.task).model_dump()
     if row.text_column is not None:
         fields["doc_to_text"] = _column(row.text_column)
     if row.doc_to_text is not None:
@@ -204,13 +202,11 @@ def _source(row: _Row, folder: str) -> dict[str, Any]:
         return {"dataset_kwargs": row.options} if row.options else {}
     if row.source.startswith("builder:"):
         return {"dataset_path": row.source, "dataset_kwargs": row.options, "dataset_name": None}
-    suffixes = PurePosixPath(row.source.split("?", 1)[0]).suffixes[-2:]
-    found = [FORMATS[suffix.lower()] for suffix in suffixes if suffix.lower() in FORMATS]
-    kind = row.format or (found[-1] if found else None)
+    kind = row.format or format_of(row.source)
     if kind is not None:
-        if kind not in FORMATS.values():
+        if kind not in OPTIONS:
             raise DataError(f"format {kind!r}: use json, csv or parquet")
-        files = _located(row.source, folder)
+        files = located(row.source, folder)
         return {
             "dataset_path": kind,
             "dataset_name": None,
@@ -228,61 +224,27 @@ def _source(row: _Row, folder: str) -> dict[str, Any]:
     }
 
 
-def _located(path: str, folder: str) -> str:
-    """Relative to the manifest; a file that is not there is found out now."""
-    if "://" in path:
-        return path
-    full = path if path.startswith("/") else f"{folder}/{path}"
-    if "://" not in full and not any(mark in full for mark in "*["):
-        filesystem, name = fsspec.core.url_to_fs(full)
-        if not filesystem.exists(name):
-            raise DataError(f"{full} does not exist")
-        return str(name)
-    return full
-
-
 def _records(path: str) -> Iterator[tuple[str, Any]]:
+    """(place, entry) of the table; what is no entry is left to be found out."""
     suffix = PurePosixPath(path).suffix.lower()
-    readers = {".csv": _csv, ".parquet": _parquet, ".jsonl": _lines, ".ndjson": _lines}
-    readers |= {".yaml": _yaml, ".yml": _yaml, ".json": _yaml}
-    if suffix not in readers:
+    if suffix in (".yaml", ".yml"):
+        with in_words(redact(path)):
+            yield from _yaml(path)
+        return
+    kind = format_of(path)
+    if kind is None:
         raise DataError(f"{redact(path)}: a manifest is .yaml, .jsonl, .csv or .parquet")
-    try:
-        opened: Any = fsspec.open(path, "rb")
-        with opened as file:
-            data = file.read()
-        yield from readers[suffix](data)
-    except FileNotFoundError:
-        raise DataError(f"{redact(path)}: no such manifest") from None
-    except (OSError, ValueError, ImportError, yaml.YAMLError, csv.Error, pa.ArrowException) as err:
-        raise DataError(f"{redact(path)}: not a readable manifest: {redact(str(err))}") from None
+    for row in read_file(path, kind, {"field": "datasets"} if suffix == ".json" else None):
+        yield row.where, row.error if row.values is None else row.values
 
 
-def _yaml(data: bytes) -> Iterator[tuple[str, Any]]:
-    values = yaml.safe_load(data.decode("utf-8-sig"))
+def _yaml(path: str) -> Iterator[tuple[str, Any]]:
+    filesystem, name = fsspec.core.url_to_fs(path)
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    values = yaml.load(filesystem.cat_file(name).decode("utf-8-sig"), loader)  # noqa: S506 - safe
     if isinstance(values, dict):
         values = values.get("datasets")
     if not isinstance(values, list):
-        raise ValueError("expected a list of data sets, or one under `datasets`")
+        raise DataError("expected a list of data sets, or one under `datasets`")
     for number, row in enumerate(values, 1):
-        yield f"entry {number}", row
-
-
-def _lines(data: bytes) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(data.decode("utf-8-sig").split("\n"), 1):
-        if line.strip():
-            try:
-                yield f"line {number}", json.loads(line)
-            except ValueError:
-                yield f"line {number}", line
-
-
-def _csv(data: bytes) -> Iterator[tuple[str, Any]]:
-    reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
-    for row in reader:
-        yield f"line {reader.line_num}", row
-
-
-def _parquet(data: bytes) -> Iterator[tuple[str, Any]]:
-    for number, row in enumerate(pq.read_table(io.BytesIO(data)).to_pylist(), 1):
-        yield f"row {number}", row
+        yield f"{redact(path)}, entry {number}", row

@@ -12,7 +12,6 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from importlib import import_module
 from typing import Any
 
 from taskeff.errors import ConfigError, DataError
@@ -55,23 +54,26 @@ def macro_f1(predictions: Sequence[str], targets: Sequence[str]) -> float:
     An answer that is no such label counts against the recall of the row's true label, without
     being a class of its own.
     """
+    from sklearn.metrics import f1_score
+
     wanted = [normalise(target) for target in targets]
     return float(
-        import_module("sklearn.metrics").f1_score(
+        f1_score(
             wanted,
             [normalise(prediction) for prediction in predictions],
             labels=sorted(set(wanted)),
             average="macro",
-            zero_division=0,
+            zero_division=0,  # pyright: ignore[reportArgumentType] - the stub knows only str
         )
     )
 
 
 def bleu(predictions: Sequence[str], targets: Sequence[str]) -> float:
     """Corpus BLEU with sacrebleu's own tokenisation and smoothing, as a share of 100."""
-    sacrebleu = _optional("sacrebleu", "bleu")
+    from sacrebleu import corpus_bleu
+
     # Rounding inside sacrebleu puts a perfect corpus a hair above 100.
-    return min(1.0, float(sacrebleu.corpus_bleu(list(predictions), [list(targets)]).score) / 100)
+    return min(1.0, float(corpus_bleu(list(predictions), [list(targets)]).score) / 100)
 
 
 PER_EXAMPLE: dict[str, Callable[[str, str], float]] = {
@@ -93,7 +95,7 @@ def score(metric: str, predictions: Sequence[str], targets: Sequence[str]) -> fl
     """The score of all `predictions`, in [0, 1].
 
     Raises:
-        ConfigError: no such metric, or the package it needs is not installed.
+        ConfigError: no such metric.
         DataError: no predictions, or more or fewer than targets.
     """
     check_metric(metric)
@@ -149,12 +151,6 @@ def _squad_words(text: str) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _rouge_scorer() -> Any:
-    return _optional("rouge_score.rouge_scorer", "rouge_l").RougeScorer(["rougeL"])
+    from rouge_score.rouge_scorer import RougeScorer
 
-
-def _optional(module: str, metric: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError:
-        package = module.partition(".")[0].replace("_", "-")
-        raise ConfigError(f"metric {metric!r} needs {package}; pip install {package}") from None
+    return RougeScorer(["rougeL"])

@@ -1,48 +1,36 @@
-"""Rows of a task's training split one at a time, each with the file and line it comes from.
+"""Rows of a task rendered one at a time; a pool's rows in its one seeded order.
 
 A row that cannot be read or rendered is an error on that row: one bad line among millions costs
-that line. Files are read as a stream, locally or from any fsspec URI, so memory does not grow with
-their size (but for a JSON list, which is parsed whole).
+that line.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Iterator, Mapping
+import random
+from array import array
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from heapq import heappush, heapreplace
-from typing import IO, Any
+from typing import Any
 
-import fsspec
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 
 from taskeff.errors import DataError
-from taskeff.storage import redact
-from taskeff.tasks.source import FILE_FORMATS, source_rows
-from taskeff.tasks.task import TaskSpec, is_left_out, row_text
-
-BATCH = 1024  # Parquet rows in memory at once
-# What a file system tells of a file that changes when its content does.
-_STAMPS = ("size", "mtime", "ETag", "etag", "LastModified", "md5Hash", "content_md5")
-
-
-@dataclass(frozen=True)
-class SourceRow:
-    """One raw row: `values`, or the `error` that kept it from being read."""
-
-    index: int
-    where: str
-    values: Mapping[str, Any] | None
-    error: str | None = None
+from taskeff.tasks.readers import SourceRow
+from taskeff.tasks.source import source_rows
+from taskeff.tasks.spec import TaskSpec
+from taskeff.tasks.templates import render
 
 
 @dataclass(frozen=True)
 class PoolRow:
-    """One row of an unlabelled pool: its prompt's `text`, or the `error` that leaves it out."""
+    """One row of an unlabelled pool: its prompt's `text`, or the `error` that leaves it out.
+
+    Attributes:
+        index: of the row in the training split, from 0.
+        id: of the example that it is in `taskeff.tasks.task.load_task`.
+        where: file and line, for messages.
+    """
 
     index: int
     id: str
@@ -52,58 +40,135 @@ class PoolRow:
 
 
 class PoolStream:
-    """The training split as an unlabelled pool: rendered rows, repeated texts left out.
+    """The training split as an unlabelled pool: the rows of `load_task(spec, seed).pool`.
 
-    Iterating reads the source from its start. `duplicates` counts the repeated texts met by the
-    last pass. Only eight bytes per row are remembered, to know a text again.
+    A labelled task's validation and test rows are no part of its pool; without `doc_to_target`
+    nothing is cut off, so the whole split is. Iterating reads the source from its start: once
+    where nothing is cut and no `cap` set, else twice. Eight bytes a row and `cap` rows are held
+    (some 60 bytes a row where one pass has to know a text again).
 
     Args:
-        cap: draw so many rows, by `seed` (all of them are read, `cap` are held).
+        seed: of the split, `tasks.seed` of a run.
+        cap: draw so many rows; they come in the order drawn, after the bad rows. Without it rows
+            come in the source's order.
+        draw_seed: of the draw, `seed` unless given.
+        least: with fewer rows than that left by the cut, the whole split is the pool, as `note`
+            then says.
+
+    Attributes:
+        duplicates, left_out, held_out: rows of the last pass that repeat a text, that `doc_to_keep`
+            leaves out, that are kept for validation and test.
 
     Raises:
         DataError: while iterating; the source as a whole cannot be read.
     """
 
-    def __init__(self, spec: TaskSpec, seed: int, cap: int | None = None):
-        self.spec, self.seed, self.cap = spec, seed, cap
-        self.duplicates = 0
+    def __init__(
+        self,
+        spec: TaskSpec,
+        seed: int,
+        cap: int | None = None,
+        draw_seed: int | None = None,
+        least: int = 0,
+    ):
+        self.spec, self.seed, self.cap, self.least = spec, seed, cap, least
+        self.draw_seed = seed if draw_seed is None else draw_seed
+        self.duplicates = self.left_out = self.held_out = 0
+        self.note: str | None = None
 
     def __iter__(self) -> Iterator[PoolRow]:
-        rows = self._rendered()
-        return rows if self.cap is None else self._drawn(rows, self.cap)
+        if self.cap is None and self.spec.doc_to_target is None:
+            return self._distinct()
+        return self._drawn()
 
-    def _rendered(self) -> Iterator[PoolRow]:
+    def pick(self, indices: Collection[int]) -> dict[int, SourceRow]:
+        """The raw rows of those numbers; reading stops at the last of them."""
+        wanted = set(indices)
+        found: dict[int, SourceRow] = {}
+        for row in source_rows(self.spec, self.spec.training_split, self.seed):
+            if row.index in wanted:
+                found[row.index] = row
+            if len(found) == len(wanted):
+                break
+        return found
+
+    def _distinct(self) -> Iterator[PoolRow]:
         seen: set[int] = set()
         self.duplicates = 0
-        keep = self.spec.doc_to_keep
-        for row in source(self.spec, self.seed):
-            text, error = "", row.error
-            if row.values is not None:
-                try:
-                    if keep and is_left_out(keep, row.values):
-                        continue
-                    text = row_text(self.spec, row.values, row.where)
-                except DataError as problem:
-                    error = str(problem).removeprefix(f"{row.where}: ")
-            if error is None:
-                key = int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
-                if key in seen:
+        for row in self._rendered():
+            if row.error is None:
+                if (key := text_key(row.text)) in seen:
                     self.duplicates += 1
                     continue
                 seen.add(key)
-            yield PoolRow(row.index, row_id(self.spec, row.index), row.where, text, error)
+            yield row
 
-    def _drawn(self, rows: Iterator[PoolRow], cap: int) -> Iterator[PoolRow]:
-        # The `cap` smallest keys are a uniform draw that needs no count of the rows beforehand.
-        kept: list[tuple[int, int, PoolRow]] = []
-        for row in rows:
-            word = f"{self.seed}:{self.spec.task}:pool:{row.index}"
-            key = -int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "big")
-            if len(kept) < cap:
-                heappush(kept, (key, row.index, row))
-            elif key > kept[0][0]:
-                heapreplace(kept, (key, row.index, row))
-        yield from (row for _, _, row in sorted(kept, key=lambda one: one[1]))
+    def _drawn(self) -> Iterator[PoolRow]:
+        order = self._order()
+        if self.cap is None:
+            kept = np.zeros(int(order.max(initial=-1)) + 1, bool)
+            kept[order] = True
+            for row in self._rendered():
+                if row.error or (row.index < len(kept) and kept[row.index]):
+                    yield row
+            return
+        wanted = draw(order, self.cap, self.spec.task, self.draw_seed).tolist()
+        drawn: dict[int, PoolRow | None] = dict.fromkeys(wanted)
+        for row in self._rendered():
+            if row.error:
+                yield row
+            elif row.index in drawn:
+                drawn[row.index] = row
+        for index, row in drawn.items():
+            if row is None:
+                raise DataError(f"row {index} is gone: the source changed while it was read")
+            yield row
+
+    def _order(self) -> np.ndarray:
+        """int64 [rows of the pool], their numbers in the source, shuffled as `load_task` does."""
+        spec, held = self.spec, array("Q")
+        labelled = spec.doc_to_target is not None
+        for split in (spec.test_split, spec.validation_split) if labelled else ():
+            if split:
+                held.extend(text_key(r.text) for r in self._rendered(split) if not r.error)
+        keys, numbers = array("Q"), array("q")
+        for row in self._rendered():
+            if row.error is None:
+                keys.append(text_key(row.text))
+                numbers.append(row.index)
+        found = np.frombuffer(keys, np.uint64) if keys else np.empty(0, np.uint64)
+        first = first_of_each(found)
+        self.duplicates = len(found) - len(first)
+        whole = np.array(numbers, np.int64)[first]
+        kept = whole[~np.isin(found[first], held)] if held else whole
+        shuffle_rows(spec.task, self.seed, kept)
+        pool = kept[sum(cuts(spec, len(kept))) :] if labelled else kept
+        self.note = None
+        if len(pool) < min(self.least, len(whole)):
+            self.note = (
+                f"{spec.label}: {len(pool)} rows are left beside those for validation and test, "
+                f"fewer than {self.least}; the pool is all {len(whole)} rows"
+            )
+            pool = whole.copy()
+            shuffle_rows(spec.task, self.seed, pool)
+        self.held_out = len(whole) - len(pool)
+        return pool
+
+    def _rendered(self, split: str | None = None) -> Iterator[PoolRow]:
+        spec, pool = self.spec, split is None
+        split = split or spec.training_split
+        self.left_out = 0 if pool else self.left_out
+        for row in source_rows(spec, split, self.seed):
+            text, error = "", row.error
+            if row.values is not None:
+                try:
+                    if spec.doc_to_keep and is_left_out(spec.doc_to_keep, row.values):
+                        self.left_out += pool
+                        continue
+                    text = row_text(spec, row.values, row.where)
+                except DataError as problem:
+                    error = str(problem).removeprefix(f"{row.where}: ")
+            yield PoolRow(row.index, f"{split}-{row.index}", row.where, text, error)
 
 
 def row_id(spec: TaskSpec, index: int) -> str:
@@ -111,163 +176,85 @@ def row_id(spec: TaskSpec, index: int) -> str:
     return f"{spec.training_split}-{index}"
 
 
-def find_rows(spec: TaskSpec, seed: int, indices: Iterable[int]) -> dict[int, SourceRow]:
-    """The raw rows of those numbers; reading stops at the last of them."""
-    wanted = set(indices)
-    found: dict[int, SourceRow] = {}
-    for row in source(spec, seed):
-        if row.index in wanted:
-            found[row.index] = row
-        if len(found) == len(wanted):
-            break
-    return found
+def text_key(text: str) -> int:
+    """64 bits that tell a text from all others of its data set."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def source(spec: TaskSpec, seed: int) -> Iterator[SourceRow]:
-    """The raw rows of the training split, in the source's order.
-
-    Raises:
-        DataError: the source as a whole cannot be read, naming it.
-    """
-    files = source_files(spec)
-    if not files:
-        for index, row in enumerate(source_rows(spec, seed)[spec.training_split]):
-            yield SourceRow(index, f"{spec.training_split} row {index}", row)
-        return
-    index = 0
-    for path in files:
-        shown = redact(path).split("?", 1)[0]
-        try:
-            for place, values, error in _read(path, spec.dataset_path):
-                yield SourceRow(index, f"{shown}, {place}", values, error)
-                index += 1
-        except (OSError, EOFError, ValueError, ImportError, pa.ArrowException) as problem:
-            raise DataError(f"{shown} cannot be read: {redact(str(problem))}") from problem
+def first_of_each(keys: np.ndarray) -> np.ndarray:
+    """int64, ascending: where each distinct one of `keys` stands first."""
+    return np.sort(np.unique(keys, return_index=True)[1])
 
 
-def source_files(spec: TaskSpec) -> tuple[str, ...]:
-    """The training split's files; none for a builder or a hub data set."""
-    if spec.dataset_path not in FILE_FORMATS:
-        return ()
-    files: Any = spec.dataset_kwargs.get("data_files")
-    if isinstance(files, Mapping):
-        if spec.training_split not in files:
-            raise DataError(f"data_files has no {spec.training_split!r} entry")
-        files = files[spec.training_split]  # type: ignore[index]
-    given = [files] if isinstance(files, str) else [str(file) for file in files or ()]
-    return tuple(match for path in given for match in _expand(path))
+def shuffle_rows(task: str, seed: int, rows: np.ndarray, what: str = "split") -> None:
+    """Bring `rows` into the order of a seed, in place."""
+    # As that of a list would be; an array takes no object per row.
+    random.Random(f"{seed}:{task}:{what}").shuffle(rows)  # type: ignore[arg-type]
 
 
-def source_stamp(spec: TaskSpec) -> list[dict[str, str]]:
-    """Size and time or checksum of every file, to notice that the source has changed.
+def cuts(spec: TaskSpec, total: int) -> tuple[int, int]:
+    """Rows to cut from `total` training rows for the test and for validation, in this order."""
+    test = 0 if spec.test_split else _size(spec.test_size, total)
+    return test, 0 if spec.validation_split else _size(spec.validation_size, total)
+
+
+def draw(order: np.ndarray, cap: int, task: str, seed: int) -> np.ndarray:
+    """A seeded draw of `cap` of `order`, in an order of its own; all as they are, if no more."""
+    if cap >= len(order):
+        return order
+    chosen = random.Random(f"{seed}:{task}:pool").sample(range(len(order)), cap)
+    return order[chosen]
+
+
+def _size(size: int | float, total: int) -> int:
+    return size if isinstance(size, int) else max(1, int(size * total))
+
+
+def row_text(spec: TaskSpec, row: Mapping[str, Any], where: str) -> str:
+    """The row's prompt, never empty; `where` names the row in errors (DataError)."""
+    try:
+        text = render(spec.doc_to_text, row, field="doc_to_text")
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+    if not text:
+        raise DataError(f"{where}: doc_to_text renders an empty prompt; fill the row or drop it")
+    return text
+
+
+def render_row(spec: TaskSpec, row: SourceRow) -> tuple[str, str] | None:
+    """Text and answer of one row, None where `doc_to_keep` leaves it out.
 
     Raises:
-        DataError: a file is missing or cannot be reached.
+        DataError: the row cannot be read, a template fails or renders nothing, or the answer is
+            none of the choices.
     """
-    stamps: list[dict[str, str]] = []
-    for path in source_files(spec):
-        try:
-            filesystem, name = fsspec.core.url_to_fs(path)
-            info = filesystem.info(name)
-        except (OSError, ValueError, ImportError) as error:
-            shown = redact(path).split("?", 1)[0]
-            raise DataError(f"{shown} cannot be read: {redact(str(error))}") from None
-        stamps.append({key: str(info[key]) for key in _STAMPS if info.get(key) is not None})
-    return stamps
+    where = row.where
+    if row.values is None:
+        raise DataError(f"{where}: {row.error}")
+    if spec.doc_to_target is None:
+        raise DataError("doc_to_target is missing: name the column with the answer")
+    try:
+        if spec.doc_to_keep and is_left_out(spec.doc_to_keep, row.values):
+            return None
+        target = render(spec.doc_to_target, row.values, field="doc_to_target")
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+    text = row_text(spec, row.values, where)
+    if not target:
+        raise DataError(f"{where}: doc_to_target renders an empty answer; label the row")
+    if spec.doc_to_choice is not None and target not in spec.doc_to_choice:
+        raise DataError(
+            f"{where}: answer {target!r} is not in doc_to_choice {list(spec.doc_to_choice)}; "
+            "mend the row or add the answer"
+        )
+    return text, target
 
 
-def _expand(path: str) -> list[str]:
-    if not any(mark in path.split("://")[-1] for mark in "*["):
-        return [path]
-    filesystem, pattern = fsspec.core.url_to_fs(path)
-    found = sorted(str(name) for name in filesystem.glob(pattern))
-    if not found:
-        raise DataError(f"{redact(path)}: no file matches")
-    return [str(filesystem.unstrip_protocol(name)) for name in found] if "://" in path else found
-
-
-Raw = tuple[str, Mapping[str, Any] | None, str | None]
-
-
-def _read(path: str, kind: str) -> Iterator[Raw]:
-    opened: Any = fsspec.open(path, "rb", compression="infer")
-    with opened as file:
-        readers = {"csv": _csv_rows, "parquet": _parquet_rows, "json": _json_rows}
-        yield from readers[kind](file)
-
-
-def _json_rows(file: IO[bytes]) -> Iterator[Raw]:
-    number = 0
-    for number, line in enumerate(file, 1):
-        text = line.strip().removeprefix(b"\xef\xbb\xbf")
-        if not text:
-            continue
-        if number == 1 and text.startswith(b"["):
-            yield from _json_list(line + file.read())
-            return
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            yield f"line {number}", None, f"not JSON: {error}"
-            continue
-        if isinstance(values, dict):
-            yield f"line {number}", values, None
-        else:
-            yield f"line {number}", None, f"expected an object, got {type(values).__name__}"
-
-
-def _json_list(text: bytes) -> Iterator[Raw]:
-    values: Any = json.loads(text)
-    for number, row in enumerate(values, 1):
-        good = isinstance(row, dict)
-        yield f"entry {number}", row if good else None, None if good else "expected an object"
-
-
-def _csv_rows(file: IO[bytes]) -> Iterator[Raw]:
-    # Bytes that are no UTF-8 survive as surrogates, so that they are an error of their row only.
-    text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
-    reader = csv.reader(text)
-    header = next(reader, None)
-    if header is None:
-        return
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield f"line {reader.line_num}", None, f"not CSV: {error}"
-            continue
-        if not cells:
-            continue
-        place, error = f"line {reader.line_num}", None
-        if len(cells) != len(header):
-            error = f"{len(cells)} cells under {len(header)} columns; quote the commas"
-        elif any("\udc80" <= char <= "\udcff" for cell in cells for char in cell):
-            error = "not UTF-8"
-        if error:
-            yield place, None, error
-        else:
-            yield place, dict(zip(header, map(_typed, cells), strict=True)), None
-
-
-def _typed(cell: str) -> Any:
-    """A cell as the value it spells, where that renders as the very same text."""
-    if cell in ("True", "False"):
-        return cell == "True"
-    for kind in (int, float):
-        try:
-            value = kind(cell)
-        except ValueError:
-            continue
-        if str(value) == cell:
-            return value
-    return cell or None
-
-
-def _parquet_rows(file: IO[bytes]) -> Iterator[Raw]:
-    number = 0
-    for batch in pq.ParquetFile(file).iter_batches(batch_size=BATCH):
-        for row in batch.to_pylist():
-            number += 1
-            yield f"row {number}", row, None
+def is_left_out(template: str, row: Mapping[str, Any]) -> bool:
+    """Whether `doc_to_keep` says to leave the row out; DataError if it says neither."""
+    verdict = render(template, row, field="doc_to_keep")
+    if verdict not in {"True", "False"}:
+        raise DataError(
+            f"doc_to_keep renders {verdict!r}; make it a comparison, which renders True or False"
+        )
+    return verdict == "False"

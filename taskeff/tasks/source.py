@@ -1,106 +1,99 @@
-"""Where a task's rows come from: a hub data set, local files or a bundled builder."""
+"""Where a task's rows come from: its files, a hub data set or a bundled builder."""
 
 from __future__ import annotations
 
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from taskeff.errors import DataError
+from taskeff.storage import redact
+from taskeff.tasks.formats import plain
+from taskeff.tasks.readers import OPTIONS, SourceRow, expanded, file_stamp, read_file
+from taskeff.tasks.spec import TaskSpec
 
-if TYPE_CHECKING:
-    from taskeff.tasks.task import TaskSpec
-
-FILE_FORMATS = ("json", "csv", "parquet")
 _BUILDER = "builder:"
 
 
 def is_on_hub(spec: TaskSpec) -> bool:
     """Whether the rows come from the hub: from no file, builder or folder of that name."""
     path = spec.dataset_path
-    return not (path in FILE_FORMATS or path.startswith(_BUILDER) or os.path.isdir(path))
+    return not (path in OPTIONS or path.startswith(_BUILDER) or os.path.isdir(path))
 
 
-def splits_of(spec: TaskSpec) -> list[str]:
-    """Names of the source's splits that the task reads, training first."""
-    return [s for s in (spec.training_split, spec.validation_split, spec.test_split) if s]
-
-
-def source_rows(spec: TaskSpec, seed: int) -> dict[str, Iterable[Mapping[str, Any]]]:
-    """Every split the task reads, as rows of columns.
+def source_rows(spec: TaskSpec, split: str, seed: int) -> Iterator[SourceRow]:
+    """The raw rows of one split, in the source's order; a bad row is an error on that row.
 
     Args:
         seed: of a bundled builder; files and hub data sets have one order.
 
     Raises:
-        DataError: what cannot be read, and what to do.
+        DataError: the source as a whole cannot be read, naming it, and what to do.
     """
+    if spec.dataset_path in OPTIONS:
+        options = {k: v for k, v in spec.dataset_kwargs.items() if k != "data_files"}
+        first = 0
+        for path in source_files(spec, split):
+            for row in read_file(path, spec.dataset_path, options, first=first):
+                first = row.index + 1
+                yield row
+        return
     if spec.dataset_path.startswith(_BUILDER):
         from taskeff.tasks.suite import build
 
         name = spec.dataset_path.removeprefix(_BUILDER)
-        return {spec.training_split: build(name, seed, **spec.dataset_kwargs)}
-    loaded = _load(spec)
-    return {split: with_label_names(loaded[split]) for split in splits_of(spec)}
+        rows: Iterable[Mapping[str, Any]] = build(name, seed, **spec.dataset_kwargs)
+    else:
+        rows = _hub_rows(spec, split)
+    for index, values in enumerate(rows):
+        yield SourceRow(index, row_name(spec, split, index), values)
 
 
-def first_rows(spec: TaskSpec, n: int = 8) -> dict[str, list[Mapping[str, Any]]]:
+def source_files(spec: TaskSpec, split: str) -> tuple[str, ...]:
+    """The files of one split; none for a builder or a hub data set.
+
+    Raises:
+        DataError: no file is named for the split, or none matches.
+    """
+    if spec.dataset_path not in OPTIONS:
+        return ()
+    files: Any = spec.dataset_kwargs.get("data_files")
+    if not isinstance(files, Mapping):
+        files = {spec.training_split: files}
+    if not files.get(split):
+        raise DataError(f"no split {split!r}; there are: {', '.join(map(str, files))}")
+    given = files[split]
+    paths = [given] if isinstance(given, str) else map(str, given)
+    return tuple(match for path in paths for match in expanded(path))
+
+
+def source_stamp(spec: TaskSpec) -> list[dict[str, str]]:
+    """Size and time or checksum of every training file, to notice that the source has changed.
+
+    Raises:
+        DataError: a file is missing or cannot be reached.
+    """
+    return [file_stamp(path) for path in source_files(spec, spec.training_split)]
+
+
+def first_rows(spec: TaskSpec, n: int = 8) -> dict[str, list[SourceRow]]:
     """The first rows of every split of a hub data set, without downloading the rest.
 
     Raises:
         DataError: what cannot be read, and what to do.
     """
-    loaded = _load(spec, streaming=True)
-    try:
-        return {
-            split: list(itertools.islice(with_label_names(loaded[split]), n))
-            for split in splits_of(spec)
-        }
-    except _errors() as error:
-        raise DataError(_why(spec, error)) from error
-
-
-def _load(spec: TaskSpec, **how: Any) -> Any:
-    import datasets
-
-    datasets.disable_progress_bars()
-    try:
-        loaded = datasets.load_dataset(
-            spec.dataset_path, spec.dataset_name, **spec.dataset_kwargs, **how
-        )
-    except _errors() as error:
-        raise DataError(_why(spec, error)) from error
-    for split in splits_of(spec):
-        if split not in loaded:
-            raise DataError(f"no split {split!r}; there are: {', '.join(map(str, loaded))}")
-    return loaded
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return OSError, ValueError, RuntimeError, TypeError, HfHubHTTPError, DatasetsError
-
-
-def with_label_names(split: Any) -> Iterator[Mapping[str, Any]]:
-    """The rows of a data set, with `COLUMN_name` beside every column of class labels.
-
-    A row that is not labelled (-1, as in hidden test sets) has an empty name.
-    """
-    # A stream without features in its card learns them from its first rows.
-    features = split.features or split._resolve_features().features
-    labels = {
-        column: feature.names for column, feature in features.items() if hasattr(feature, "names")
+    return {
+        split: [
+            SourceRow(index, row_name(spec, split, index), values)
+            for index, values in enumerate(
+                itertools.islice(_hub_rows(spec, split, streaming=True), n)
+            )
+        ]
+        for split in spec.splits
     }
-    for row in split:
-        named = {
-            f"{column}_name": names[row[column]] if row[column] in range(len(names)) else ""
-            for column, names in labels.items()
-        }
-        yield {**named, **row}
 
 
 def row_name(spec: TaskSpec, split: str, index: int) -> str:
@@ -114,32 +107,51 @@ def row_name(spec: TaskSpec, split: str, index: int) -> str:
     return f"{split} row {index}{of}"
 
 
-def with_local_files(spec: TaskSpec, folder: Path) -> TaskSpec:
-    """The task with its relative `data_files` read from `folder`, that of its task file.
+def row_of(spec: TaskSpec, id_: str) -> str:
+    """The row that the example `id_` was rendered from, as messages name it."""
+    split, _, index = id_.rpartition("-")
+    return row_name(spec, split, int(index))
 
-    Raises:
-        DataError: a file does not exist, or a file format comes without files.
+
+def _hub_rows(spec: TaskSpec, split: str, **how: Any) -> Iterator[Mapping[str, Any]]:
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        loaded: Any = datasets.load_dataset(
+            spec.dataset_path, spec.dataset_name, **spec.dataset_kwargs, **how
+        )
+        if split not in loaded:
+            raise DataError(f"no split {split!r}; there are: {', '.join(map(str, loaded))}")
+        yield from _with_label_names(loaded[split])
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(_why(spec, error)) from error
+
+
+def _with_label_names(split: Any) -> Iterator[Mapping[str, Any]]:
+    """The rows of a data set, with `COLUMN_name` beside every column of class labels.
+
+    A row that is not labelled (-1, as in hidden test sets) has an empty name. Pictures and sounds
+    stay undecoded.
     """
-    if spec.dataset_path not in FILE_FORMATS:
-        return spec
-    files: Any = spec.dataset_kwargs.get("data_files")
-    if not files:
-        raise DataError(f"dataset_path {spec.dataset_path!r} needs dataset_kwargs.data_files")
-    located = {**spec.dataset_kwargs, "data_files": _located(files, folder)}
-    return spec.model_copy(update={"dataset_kwargs": located})
-
-
-def _located(value: Any, folder: Path) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _located(item, folder) for key, item in value.items()}  # type: ignore[misc]
-    if isinstance(value, list):
-        return [_located(item, folder) for item in value]  # type: ignore[misc]
-    if "://" in str(value):
-        return value
-    path = folder / str(value)
-    if not path.is_file() and not any(folder.glob(str(value))):
-        raise DataError(f"data file {path} does not exist; data_files are relative to {folder}")
-    return str(path)
+    # A stream without features in its card learns them from its first rows.
+    features = split.features or split._resolve_features().features
+    labels = {
+        column: feature.names for column, feature in features.items() if hasattr(feature, "names")
+    }
+    for column, feature in features.items():
+        if getattr(feature, "decode", None) is True:
+            split = split.cast_column(column, replace(feature, decode=False))
+    for batch in split.iter(1000):
+        for cells in zip(*batch.values(), strict=True):
+            row = dict(zip(batch, cells, strict=True))
+            named = {
+                f"{column}_name": names[row[column]] if row[column] in range(len(names)) else ""
+                for column, names in labels.items()
+            }
+            yield plain({**named, **row})
 
 
 def _why(spec: TaskSpec, error: BaseException) -> str:
@@ -151,12 +163,9 @@ def _why(spec: TaskSpec, error: BaseException) -> str:
             "no data set's code is run: read the hub's own copy with "
             "dataset_kwargs: {revision: refs/convert/parquet}, or name another source"
         )
-    elif is_on_hub(spec):
-        fix = "check the id, dataset_name, the network and HF_HUB_OFFLINE"
     else:
-        files = spec.dataset_kwargs.get("data_files")
-        return f"cannot read {files} as {spec.dataset_path}: {first}; mend or replace the file"
-    return f"cannot load dataset_path {spec.dataset_path!r}: {first}; {fix}"
+        fix = "check the id, dataset_name, the network and HF_HUB_OFFLINE"
+    return f"cannot load dataset_path {spec.dataset_path!r}: {redact(first)}; {fix}"
 
 
 def _reason(error: BaseException) -> str:

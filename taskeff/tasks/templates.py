@@ -1,4 +1,4 @@
-"""Users' Jinja2 templates over one row's columns, in a sandbox."""
+"""Users' Jinja2 templates over one row's columns, in a sandbox; what they print is plain text."""
 
 from __future__ import annotations
 
@@ -12,11 +12,80 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from taskeff.errors import DataError
 
-_ENVIRONMENT = ImmutableSandboxedEnvironment(
-    undefined=jinja2.StrictUndefined,
+PLAIN = (str, int, float, bool, type(None))
+
+
+class _Fields(dict[str, Any]):
+    """A column that holds fields: they can be read by name, but not printed as one."""
+
+    def __init__(self, values: Mapping[str, Any], place: str = ""):
+        dot = f"{place}." if place else ""
+        super().__init__({key: _guarded(value, f"{dot}{key}") for key, value in values.items()})
+        self.place = place or "doc"
+
+    def __repr__(self) -> str:
+        raise DataError(
+            f"prints the fields of {self.place!r} ({', '.join(self)}) as Python writes them; name "
+            "one of them"
+        )
+
+
+class _Bytes(bytes):
+    place: str
+
+    def __repr__(self) -> str:
+        raise DataError(f"prints {self.place!r}, which holds bytes that are not UTF-8 text")
+
+    __str__ = __repr__
+
+
+class _Method:
+    """What a template finds under a name of Python's: to be called, not printed."""
+
+    def __init__(self, method: Any, name: str):
+        self._method, self._name = method, name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._method(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        raise DataError(f"prints the method {self._name!r}; no column or field is called that")
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        # A field called `items` or `count` is meant, not Python's method of that name.
+        if isinstance(obj, Mapping) and attribute in obj:
+            return obj[attribute]
+        return _called(super().getattr(obj, attribute), attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        return _called(super().getitem(obj, argument), argument)
+
+
+def _called(value: Any, name: Any) -> Any:
+    if callable(value) and not isinstance(value, jinja2.Undefined):
+        return _Method(value, str(name))
+    return value
+
+
+def _printable(value: Any) -> Any:
     # An empty cell must be found out as an empty answer, not become the word "None".
-    finalize=lambda value: "" if value is None else value,
-)
+    if value is None:
+        return ""
+    if isinstance(value, (*PLAIN, jinja2.Undefined)):
+        return value
+    if isinstance(value, list | tuple):
+        for item in value:
+            _printable(item)
+        return value
+    repr(value)  # ours say which column it is
+    raise DataError(f"prints a {type(value).__name__}, which is no text, number or list of these")
+
+
+_ENVIRONMENT = _Environment(undefined=jinja2.StrictUndefined, finalize=_printable)
+# The same row has to give the same text every time.
+del _ENVIRONMENT.globals["lipsum"], _ENVIRONMENT.filters["random"]
 
 
 def render(template: str, row: Mapping[str, Any], *, field: str) -> str:
@@ -24,29 +93,54 @@ def render(template: str, row: Mapping[str, Any], *, field: str) -> str:
 
     The whole row is `doc`, for columns whose names are no words: `doc["question-X"]`.
 
+    Args:
+        row: text, numbers, booleans, None, lists and mappings of these; bytes may not be printed.
+
     Raises:
-        DataError: a column is missing or the template is wrong.
+        DataError: a column is missing, the template is wrong, fails on this row, or prints what is
+            no text, number, truth value or list of these.
     """
     try:
-        return _compiled(template).render({"doc": row, **row}).strip()
+        doc = _Fields(row)
+        return _compiled(template).render({"doc": doc, **doc}).strip()
+    except DataError as error:
+        raise DataError(f"{field}: {error}") from None
     except jinja2.UndefinedError as error:
         raise DataError(f"{field}: {error}; columns are: {', '.join(map(str, row))}") from None
-    except (jinja2.TemplateError, TypeError, ValueError) as error:
-        raise DataError(f"{field}: template {template!r}: {error}") from None
+    except Exception as error:  # noqa: BLE001 - a template can raise whatever Python can
+        why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise DataError(f"{field}: template {template!r}: {why}") from None
 
 
-def columns_of(template: str) -> set[str]:
+@lru_cache(maxsize=1024)
+def columns_of(template: str) -> frozenset[str]:
     """The columns (or `doc`) that a template reads.
 
     Raises:
         ValueError: it is no Jinja2 template.
     """
     try:
-        return meta.find_undeclared_variables(_ENVIRONMENT.parse(template))
+        return frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(template)))
     except jinja2.TemplateSyntaxError as error:
         raise ValueError(f"template {template!r}, line {error.lineno}: {error.message}") from None
+    except RecursionError:
+        raise ValueError("template is nested too deeply") from None
 
 
 @lru_cache(maxsize=256)
 def _compiled(template: str) -> jinja2.Template:
     return _ENVIRONMENT.from_string(template)
+
+
+def _guarded(value: Any, place: str) -> Any:
+    if isinstance(value, PLAIN):
+        return value
+    if isinstance(value, Mapping):
+        return _Fields(value, place)
+    if isinstance(value, list | tuple):
+        return [_guarded(item, place) for item in value]
+    if isinstance(value, bytes):
+        held = _Bytes(value)
+        held.place = place
+        return held
+    return value

@@ -67,7 +67,7 @@ def examples_of(n=10, prefix=40, seed=0, answers=(1, 4)):
     ]
 
 
-def plain_gradients(model, examples, projection=LoRA(rank=8, alpha=8)):  # noqa: B008
+def plain_gradients(model, examples, projection=LoRA(rank=8, alpha=8), reduction="mean"):  # noqa: B008
     """(N, P) float64 gradients by autograd at batch size 1: weight gradients, then A."""
     targets = [t for block in find_targets(model) for t in block]
     rows = []
@@ -76,7 +76,7 @@ def plain_gradients(model, examples, projection=LoRA(rank=8, alpha=8)):  # noqa:
         ids = torch.tensor([example.prompt_ids + example.answer_ids])
         logits = model(ids, use_cache=False).logits[0, len(example.prompt_ids) - 1 : -1]
         answer = torch.tensor(example.answer_ids)
-        torch.nn.functional.cross_entropy(logits.float(), answer).backward()
+        torch.nn.functional.cross_entropy(logits.float(), answer, reduction=reduction).backward()
         parts = []
         for target in targets:
             gradient = target.module.weight.grad

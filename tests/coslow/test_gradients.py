@@ -326,7 +326,7 @@ def test_bad_examples_are_named(llama, case):
 def test_the_engine_needs_no_ray():
     code = (
         "import sys; sys.modules['ray'] = None;"
-        "import taskeff.coslow.workflow, taskeff.coslow.gradients"
+        "import taskeff.run.labelling, taskeff.coslow.gradients"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskeff.coslow.handoff import (
+    CSV_FIELDS,
     label_studio_config,
     label_studio_tasks,
     read_labels,
     to_annotate,
-    write_csv,
     write_lines,
 )
 from taskeff.errors import DataError
+from taskeff.spreadsheet import csv_bytes
 from taskeff.tasks.task import Example
 
 TEXTS = [
@@ -46,7 +47,9 @@ def filled(records, fmt):
         rows = [{**r, "label": label_of(i)} for i, r in enumerate(records)]
         return write_lines(rows)
     if fmt == "csv":
-        rows = list(csv.reader(io.StringIO(write_csv(records).decode("utf-8-sig"), newline="")))
+        rows = list(
+            csv.reader(io.StringIO(csv_bytes(CSV_FIELDS, records).decode("utf-8-sig"), newline=""))
+        )
         buffer = io.StringIO(newline="")
         writer = csv.writer(buffer)
         writer.writerow(rows[0])
@@ -69,7 +72,9 @@ def test_round_trip(records, tmp_path, fmt):
 
 
 def test_no_csv_cell_is_a_formula(records):
-    rows = list(csv.reader(io.StringIO(write_csv(records).decode("utf-8-sig"), newline="")))
+    rows = list(
+        csv.reader(io.StringIO(csv_bytes(CSV_FIELDS, records).decode("utf-8-sig"), newline=""))
+    )
     cells = [cell for row in rows for cell in row]
     assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
     assert "'=HYPERLINK(1)" in cells
@@ -78,7 +83,7 @@ def test_no_csv_cell_is_a_formula(records):
 @given(st.text(alphabet="='+-@a\t ", min_size=1, max_size=8))
 def test_any_text_survives_csv(tmp_path_factory, text):
     records = to_annotate([Example("r", text)], [0.5], None)
-    rows = write_csv(records).decode("utf-8-sig").replace(",\r\n", ",label\r\n")
+    rows = csv_bytes(CSV_FIELDS, records).decode("utf-8-sig").replace(",\r\n", ",label\r\n")
     path = tmp_path_factory.mktemp("csv") / "labels.csv"
     path.write_bytes(rows.encode())
     assert read_labels(path, records)[0].text == text
@@ -121,7 +126,7 @@ def test_the_published_layout_is_matched_by_text(tmp_path):
         read_labels(path, records)
     rows[3]["input_text"] = "d"
     path.write_text(json.dumps(rows))
-    with pytest.raises(DataError, match="row 3: this text was not handed out"):
+    with pytest.raises(DataError, match="entry 4: this text was not handed out"):
         read_labels(path, records)
 
 
@@ -135,13 +140,13 @@ def broken(records, change):
     ("change", "message"),
     [
         (lambda rows: rows[2].update(id="x"), "line 3: id 'x' was not handed out"),
-        (lambda rows: rows[2].update(rows[1]), "line 3: id 'r1' is labelled twice"),
+        (lambda rows: rows[2].update(rows[1]), "line 3: id 'r1' is there twice"),
         (lambda rows: rows[2].update(text="else"), "line 3: the text of 'r2' has changed"),
         (lambda rows: rows[2].update(text_hash="0"), "line 3: the text of 'r2' has changed"),
         (lambda rows: rows[2].update(label="maybe"), "line 3: label 'maybe' is not one of"),
         (lambda rows: rows[2].update(label=3), "line 3: label '3' is not one of"),
         (lambda rows: rows[2].update(label=True), "line 3: label True is not text"),
-        (lambda rows: rows[2].update(label=float("nan")), "line 3: label nan is not text"),
+        (lambda rows: rows[2].update(label=float("nan")), "line 3: label NaN is not text"),
         (lambda rows: rows[2].update(label=None), "1 of 5 rows have no label yet: r2"),
         (lambda rows: rows[2].update(label=" "), "1 of 5 rows have no label yet: r2"),
         (lambda rows: rows.pop(2), "1 of 5 rows have no label yet: r2"),
@@ -157,13 +162,17 @@ def test_wrong_rows_are_named(records, tmp_path, change, message):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", b"{", "line 1: not JSON"),
-        ("a.jsonl", b"[1]", "line 1: expected an object"),
-        ("a.jsonl", b"\xff\xfe", "cannot be read"),
-        ("a.json", b"{}", "expected a list of tasks"),
+        ("a.jsonl", b"{,", "line 1: not JSON"),
+        ("a.jsonl", b"[1]", "entry 1: expected an object"),
+        ("a.jsonl", b"\xff\xfe", "a.jsonl: is UTF-16; save it as UTF-8"),
+        ("a.json", b"{}", "line 1: this text was not handed out"),
         ("a.json", b"[", "not JSON"),
         ("a.csv", b"a,b\n1,2\n", "no column id, label, text"),
-        ("a.csv", b"id,text,label\nr0,a,b,c\n", "row 1: more cells than columns"),
+        (
+            "a.csv",
+            b"id,text,label\nr0,a,b,c\n",
+            "line 2 and all that follow: 4 cells under 3 columns",
+        ),
     ],
 )
 def test_unreadable_files(records, tmp_path, name, content, message):
@@ -174,7 +183,7 @@ def test_unreadable_files(records, tmp_path, name, content, message):
 
 
 def test_a_missing_file(records, tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"none\.jsonl cannot be read"):
         read_labels(tmp_path / "none.jsonl", records)
 
 
@@ -184,5 +193,5 @@ def test_annotators_who_disagree(records, tmp_path):
     tasks[0]["annotations"].append({"result": [{"value": value}]})
     path = tmp_path / "labels.json"
     path.write_text(json.dumps(tasks))
-    with pytest.raises(DataError, match="task 1: annotators disagree: yes, -no"):
+    with pytest.raises(DataError, match="entry 1: annotators disagree: yes, -no"):
         read_labels(path, records)

@@ -1,4 +1,4 @@
-"""Pools of rendered prompts, in the published layout."""
+"""Pools: a task's rows through every door, and files of rendered prompts."""
 
 import json
 
@@ -6,9 +6,10 @@ import pytest
 from tokenizers import normalizers
 
 from taskeff.config import CosLowConfig
-from taskeff.coslow.pool import file_pool, task_pool
-from taskeff.errors import ConfigError, DataError
+from taskeff.coslow.pool import RenderedPool, SpecPool, TaskPool, prompter_of
+from taskeff.errors import DataError
 from taskeff.tasks.prompts import Prompter
+from taskeff.tasks.task import load_spec, load_task
 from tests.tiny_model import make_tokenizer
 
 SETTINGS = CosLowConfig()
@@ -17,6 +18,10 @@ SETTINGS = CosLowConfig()
 @pytest.fixture(scope="module")
 def tokenizer():
     return make_tokenizer()
+
+
+def rendered(path, **settings):
+    return RenderedPool(str(path), CosLowConfig(**settings))
 
 
 def write(folder, rows, name="pool.json"):
@@ -30,19 +35,22 @@ def write(folder, rows, name="pool.json"):
 
 @pytest.mark.parametrize("name", ["pool.json", "pool.jsonl"])
 def test_rows_come_in_order_and_can_be_read_again(tmp_path, name):
-    texts = ["one\u2028line", "two", "three"]
-    pool = file_pool(write(tmp_path, [{"input_text": t} for t in texts], name), SETTINGS)
-    assert [row.text for row in pool] == [row.text for row in pool] == texts
-    assert [row.text for row in pool.pick([0, 2])] == ["one\u2028line", "three"]
-    assert (pool.size, pool.name, pool.rendered) == (3, "pool", True)
+    texts = [" one\u2028line\n", "two", "three", "two"]
+    pool = rendered(write(tmp_path, [{"input_text": t} for t in texts], name))
+    assert [row.text for row in pool.rows()] == [row.text for row in pool.rows()] == texts
+    assert [row.text for row in pool.examples([2, 0])] == ["three", " one\u2028line\n"]
+    assert (pool.about.name, pool.about.rendered) == ("pool", True)
 
 
-def test_the_hash_is_of_the_rows_not_the_layout(tmp_path):
-    rows = [{"input_text": "a"}, {"input_text": "b"}]
-    whole = file_pool(write(tmp_path, rows), SETTINGS)
-    lines = file_pool(write(tmp_path, rows, "pool.jsonl"), SETTINGS)
-    other = file_pool(write(tmp_path, rows[::-1], "other.json"), SETTINGS)
-    assert whole.hash == lines.hash != other.hash
+def test_a_capped_pool_of_prompts_is_a_seeded_draw(tmp_path):
+    path = write(tmp_path, [{"input_text": f"t{i}"} for i in range(50)])
+
+    def ids(**settings):
+        return [row.id for row in rendered(path, **settings).rows()]
+
+    assert len(set(ids(pool_cap=20))) == 20
+    assert ids(pool_cap=20) == ids(pool_cap=20) != ids(pool_cap=20, seed=1)
+    assert ids(pool_cap=50) == ids()
 
 
 def test_a_rendered_prompt_gets_no_second_bos(tmp_path, tokenizer):
@@ -51,8 +59,8 @@ def test_a_rendered_prompt_gets_no_second_bos(tmp_path, tokenizer):
         {"role": "user", "content": "Word: sky"},
     ]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    pool = file_pool(write(tmp_path, [{"input_text": text}]), SETTINGS)
-    prompter, usual = pool.prompter(tokenizer), Prompter(tokenizer, "Answer yes or no.")
+    pool = rendered(write(tmp_path, [{"input_text": text}]))
+    prompter, usual = pool.about.prompter(tokenizer), Prompter(tokenizer, "Answer yes or no.")
     ids = prompter.prompt_ids(text)
     assert ids == usual.prompt_ids("Word: sky")
     assert ids.count(tokenizer.bos_token_id) == 1
@@ -62,59 +70,72 @@ def test_a_rendered_prompt_gets_no_second_bos(tmp_path, tokenizer):
     assert prompter.stop_ids() == usual.stop_ids()
 
 
-def test_text_without_a_bos_gets_one(tmp_path, tokenizer):
-    pool = file_pool(write(tmp_path, [{"input_text": "plain"}]), SETTINGS)
-    ids = pool.prompter(tokenizer).prompt_ids("plain")
+def test_text_without_a_bos_gets_one(tokenizer):
+    ids = prompter_of(tokenizer, "", rendered=True).prompt_ids("plain")
     assert ids[0] == tokenizer.bos_token_id
     assert ids.count(tokenizer.bos_token_id) == 1
 
 
-def test_a_label_that_merges_with_its_prompt_names_the_row(tmp_path, tokenizer):
-    prompter = file_pool(write(tmp_path, [{"input_text": "a"}]), SETTINGS).prompter(tokenizer)
+def test_a_label_that_merges_with_its_prompt_names_the_row(tokenizer):
+    prompter = prompter_of(tokenizer, "", rendered=True)
     with pytest.raises(DataError, match="'row-7': prompt and answer merge"):
         prompter.encode("the weath", "er", end_of_turn=False, example_id="row-7")
 
 
-def test_a_label_without_tokens_names_the_row(tmp_path):
+def test_a_label_without_tokens_names_the_row():
     strips = make_tokenizer()
     strips.backend_tokenizer.normalizer = normalizers.Replace("~", "")
-    rendered = file_pool(write(tmp_path, [{"input_text": "a"}]), SETTINGS).prompter(strips)
-    for prompter in (rendered, Prompter(strips, "Answer.")):
+    for prompter in (prompter_of(strips, "", rendered=True), Prompter(strips, "Answer.")):
         with pytest.raises(DataError, match="'row-3': the answer '~' has no tokens"):
             prompter.encode("Is it? ", "~", end_of_turn=False, example_id="row-3")
 
 
 @pytest.mark.parametrize(
-    ("rows", "message"),
+    ("row", "message"),
     [
-        ([], "pool.json: the pool is empty"),
-        ([{"input_text": "a"}, {"text": "b"}], "row 1: no field 'input_text'; it has text"),
-        ([{"input_text": "a"}, {"input_text": 3}], "row 1: 'input_text' is 3, not text"),
-        ([{"input_text": "a"}, {"input_text": None}], "row 1: 'input_text' is None, not text"),
-        ([{"input_text": "a"}, {"input_text": " "}], "row 1: 'input_text' is empty"),
-        (["a"], "row 0: expected an object"),
-        ({"input_text": "a"}, "row 0: 'input_text'|not JSON"),
+        ({"text": "b"}, "no field 'input_text'; it has text"),
+        ({"input_text": 3}, "'input_text' is 3, not text; quote it"),
+        ({"input_text": None}, "'input_text' is None, not text; quote it"),
+        ({"input_text": " "}, "'input_text' is empty; fill the row or drop it"),
+        ("a", "expected an object, got str"),
     ],
 )
-def test_bad_rows_are_named(tmp_path, rows, message):
-    with pytest.raises(DataError, match=message):
-        file_pool(write(tmp_path, rows), SETTINGS)
+def test_a_bad_row_is_an_error_of_its_own(tmp_path, row, message):
+    pool = rendered(write(tmp_path, [{"input_text": "a"}, row]))
+    good, bad = pool.rows()
+    assert (good.text, good.error) == ("a", None)
+    assert (bad.text, bad.error) == ("", message)
+    assert "pool.json, entry 2" in bad.where
 
 
 def test_bad_files_are_named(tmp_path):
-    with pytest.raises(DataError, match=r"none\.json: cannot be read"):
-        file_pool(tmp_path / "none.json", SETTINGS)
-    path = tmp_path / "broken.jsonl"
-    path.write_text('{"input_text": "a"}\n{"input_text": ')
-    with pytest.raises(DataError, match=r"broken\.jsonl, line 2: not JSON"):
-        file_pool(path, SETTINGS)
-    with pytest.raises(ConfigError, match="--pool-cap"):
-        file_pool(path, CosLowConfig(pool_cap=10))
+    with pytest.raises(DataError, match=r"none\.json"):
+        list(rendered(tmp_path / "none.json").rows())
 
 
-def test_a_task_is_a_pool_too():
-    pool = task_pool("name_gender", CosLowConfig(pool_cap=20))
-    assert pool.size == 20
-    assert pool.choices == ("male", "female") or set(pool.choices) == {"male", "female"}
-    assert pool.hash == task_pool("name_gender", CosLowConfig(pool_cap=20)).hash
-    assert pool.hash != task_pool("name_gender", CosLowConfig(pool_cap=20, seed=1)).hash
+@pytest.mark.parametrize("cap", [None, 20, 5000])
+def test_a_task_is_the_same_pool_in_a_file_and_loaded(cap):
+    """Rows, ids, order and labels."""
+    spec, settings = load_spec("name_gender"), CosLowConfig(pool_cap=cap)
+    read, loaded = SpecPool(spec, 3, settings), TaskPool(load_task(spec, 3), settings)
+    ours, theirs = list(read.rows()), list(loaded.rows())
+    assert [(r.index, r.id, r.text) for r in ours] == [(r.index, r.id, r.text) for r in theirs]
+    assert len(ours) == (20 if cap == 20 else len(load_task(spec, 3).train))
+    numbers = [row.index for row in ours[:9]]
+    assert read.examples(numbers) == loaded.examples(numbers)
+    assert all(example.target for example in read.examples(numbers))
+
+
+def test_another_seed_is_another_draw():
+    spec = load_spec("name_gender")
+    ids = {
+        seed: [r.id for r in SpecPool(spec, 0, CosLowConfig(pool_cap=20, seed=seed)).rows()]
+        for seed in (0, 1)
+    }
+    assert ids[0] != ids[1]
+
+
+def test_a_pool_that_is_not_to_be_labelled_shows_no_label():
+    pool = SpecPool(load_spec("name_gender"), 0, CosLowConfig(pool_cap=20), labelled=False)
+    numbers = [row.index for row in pool.rows()][:3]
+    assert [example.target for example in pool.examples(numbers)] == [None] * 3

@@ -12,8 +12,7 @@ import numpy as np
 import yaml
 
 from taskeff.config import RankConfig, parse_config
-from taskeff.coslow.measure import fingerprint
-from taskeff.distributed.ranking import as_calibrated
+from taskeff.coslow.fingerprint import fingerprint, settings_of
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
 from taskeff.estimate.shapes import Beta
 from taskeff.models import family_identity, load_tokenizer, model_config
@@ -79,8 +78,8 @@ def some(folder: Path) -> list[dict[str, Any]]:
 def family(model: Path, folder: Path) -> Path:
     """A calibration with the tests' model and eight examples, over tasks that are made up."""
     named = model_config(str(model))
-    stated = {"n_examples": 8, "lora_rank": 4}
-    settings = as_calibrated(_of({}, stated))
+    stated = {"n_examples": 8, "lora_rank": 4, "max_new_tokens": 4}
+    settings = settings_of(stated)
     identity = family_identity(named, load_tokenizer(named))
     rng = np.random.default_rng(0)
     calibration = _of(fingerprint(identity, named, settings), {}, rng.normal(0, 0.05, 12))

@@ -14,9 +14,10 @@ from tests.helpers import run_values
 def undisturbed(tiny_model, tmp_path_factory) -> Path:
     """The storage of a finished run."""
     from taskeff.config import parse_config
-    from taskeff.distributed.driver import calibrate
+    from taskeff.distributed.executor import RayExecutor
+    from taskeff.run.driver import calibrate
 
     storage = tmp_path_factory.mktemp("undisturbed")
     values = run_values(tiny_model, storage)
-    calibrate(parse_config(values, "test"), Console(quiet=True))
+    calibrate(parse_config(values, "test"), RayExecutor, Console(quiet=True))
     return storage

@@ -16,9 +16,9 @@ def kept(before: dict[str, int], after: dict[str, int]) -> bool:
     return {path: after.get(path) for path in before} == before
 
 
-def start(config: Path, **environment: str) -> subprocess.Popen:
+def start(config: Path, *options: str, **environment: str) -> subprocess.Popen:
     """`taskeff calibrate` on a configuration file, as from a terminal: Ctrl-C reaches it."""
-    command = [sys.executable, "-u", "-m", "taskeff.cli", "calibrate", "-c", str(config)]
+    command = [sys.executable, "-u", "-m", "taskeff.cli", "calibrate", "-c", str(config), *options]
     # A shell's background job ignores SIGINT, and what it starts inherits that.
     ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -5,24 +5,28 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import ray
 
 from taskeff.config import RankConfig, load_config
-from taskeff.coslow.engines import BuiltinEngine, Scored
+from taskeff.coslow.confidence import Confidence
+from taskeff.coslow.engines import BuiltinEngine
 from taskeff.errors import ModelError
 
 
 class Constant:
     """An engine of constant cost: a confidence from the tokens' sum, without a model."""
 
-    def __init__(self, config, settings):
+    model = None
+
+    def __init__(self, config, settings, scoring):
         pass
 
     def score(self, prompts, *, stop_ids, max_new_tokens):
         """See `taskeff.coslow.engines.ConfidenceEngine`."""
-        return [Scored((sum(ids) * 2654435761 % 10007) / 10007) for ids in prompts]
+        return [Confidence((sum(ids) * 2654435761 % 10007) / 10007) for ids in prompts]
 
 
 class Poisoned(Constant):
@@ -66,17 +70,12 @@ class Gate:
         (self.folder / "never").read_bytes()
 
 
-def gate_of(config: RankConfig) -> Path:
-    """Where the engines of a ranking look for their orders."""
-    return Path(config.out).with_name("gate")
-
-
 class DiesOnce(BuiltinEngine):
     """Its actor is killed in the middle of the third shard, the first time."""
 
-    def __init__(self, config, settings):
-        super().__init__(config, settings)
-        self._orders, self._shards = gate_of(config), 0
+    def __init__(self, folder, config, settings, scoring):
+        super().__init__(config, settings, scoring)
+        self._orders, self._shards = folder, 0
 
     def score(self, prompts, *, stop_ids, max_new_tokens):
         """See `taskeff.coslow.engines.ConfidenceEngine`."""
@@ -94,9 +93,9 @@ class DiesOnce(BuiltinEngine):
 class StandsAtThird(BuiltinEngine):
     """Stops at its third shard for ever."""
 
-    def __init__(self, config, settings):
-        super().__init__(config, settings)
-        self._gate, self._shards = Gate(gate_of(config)), 0
+    def __init__(self, folder, config, settings, scoring):
+        super().__init__(config, settings, scoring)
+        self._gate, self._shards = Gate(folder), 0
 
     def score(self, prompts, *, stop_ids, max_new_tokens):
         """See `taskeff.coslow.engines.ConfidenceEngine`."""
@@ -109,9 +108,9 @@ class StandsAtThird(BuiltinEngine):
 class StandsOnDoomedNode(BuiltinEngine):
     """Stops for ever at its second shard, on the node that is going to be removed."""
 
-    def __init__(self, config, settings):
-        super().__init__(config, settings)
-        self._gate, self._shards = Gate(gate_of(config)), 0
+    def __init__(self, folder, config, settings, scoring):
+        super().__init__(config, settings, scoring)
+        self._gate, self._shards = Gate(folder), 0
 
     def score(self, prompts, *, stop_ids, max_new_tokens):
         """See `taskeff.coslow.engines.ConfidenceEngine`."""
@@ -125,14 +124,16 @@ class StandsOnDoomedNode(BuiltinEngine):
 class CannotStart(Constant):
     """Whose model cannot be loaded."""
 
-    def __init__(self, config, settings):
+    def __init__(self, config, settings, scoring):
         raise ModelError("cannot load the model of 'x': no such file")
 
 
 if __name__ == "__main__":
-    # A driver of its own, for a test to kill: CONFIG ENGINE.
-    from taskeff.distributed.ranking import rank
+    # A driver of its own, for a test to kill: CONFIG ENGINE GATE.
+    from taskeff.distributed.coslow import OnRay
+    from taskeff.run.ranking import rank
     from tests.distributed import engines
 
     # By its module's name: what is defined in a script reaches the actors as a copy.
-    rank(load_config(sys.argv[1], None, RankConfig), engine=getattr(engines, sys.argv[2]))
+    engine = partial(getattr(engines, sys.argv[2]), Path(sys.argv[3]))
+    rank(load_config(sys.argv[1], None, RankConfig), OnRay(engine))

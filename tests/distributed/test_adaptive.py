@@ -1,4 +1,4 @@
-"""The adaptive grid, its cells answered from made-up curves; once on Ray, trained."""
+"""The adaptive grid, its cells answered from made-up curves; once with each executor, trained."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -6,17 +6,14 @@ import pytest
 from rich.console import Console
 
 from taskeff.config import parse_config
-from taskeff.coslow.measure import signal_folder
-from taskeff.distributed import driver
-from taskeff.distributed.driver import calibrate
-from taskeff.distributed.grid import run_grid
+from taskeff.distributed.executor import RayExecutor
 from taskeff.estimate.adaptive import SCOUTS
 from taskeff.estimate.shapes import Beta
-from taskeff.finetune.cells import cell_folder
 from taskeff.run.adaptive import next_step, outlook
-from taskeff.run.archive import signal_hashes
+from taskeff.run.driver import begin, calibrate
+from taskeff.run.inline import InlineExecutor
 from taskeff.run.plan import make_plan
-from taskeff.run.results import begin, conclude
+from taskeff.run.results import conclude
 from taskeff.tasks.suite import suite_tasks
 from tests.distributed.drivers import kept
 from tests.helpers import markers, run_values
@@ -25,7 +22,7 @@ BUDGETS = [4, 8, 16, 32, 64, 128]
 
 
 def planned(tiny_model, storage):
-    """Twelve rows and one held out."""
+    """Twelve tasks and one held out."""
     values = run_values(tiny_model, storage, grid="adaptive")
     # Some of its answers are longer in the tests' tokens than the task lets a model write.
     chosen = [name for name in suite_tasks() if name != "city_country"][:13]
@@ -49,7 +46,6 @@ def signals(plan):
 def publish_signals(plan):
     """Made-up CoS-Lows, as if measured."""
     made = {}
-    hashes = signal_hashes(plan)
     for index, name in enumerate(plan.tasks):
         made[name] = {
             "task": name,
@@ -60,7 +56,7 @@ def publish_signals(plan):
             "random_cosine": 0.3,
             "mean_confidence": 0.7,
         }
-        signal_folder(plan.store, name, hashes[name]).write_json(made[name], "result.json")
+        plan.folder(name).write_json(made[name], "result.json")
     return made
 
 
@@ -79,11 +75,11 @@ def publish(plan, signals, cell) -> None:
         "evaluation_seconds": 1.0,
         "training": {"seconds": 1.0} if cell.budget else None,
     }
-    cell_folder(plan.store, cell, plan.cells[cell]).write_json(result, "result.json")
+    plan.folder(cell).write_json(result, "result.json")
 
 
 def test_determined_cells_are_skipped_and_marked(plan, signals):
-    assert "known once" in outlook(plan)
+    assert "known once" in outlook(plan, plan.results())
     rounds = 0
     while (step := next_step(plan, plan.results(), signals)).cells:
         assert not set(step.cells) & plan.results().keys()
@@ -102,10 +98,13 @@ def test_determined_cells_are_skipped_and_marked(plan, signals):
     assert not measured & imputed
     assert measured | imputed == {(cell.task, cell.budget) for cell in plan.cells}
     assert not {task for task, _ in imputed} & set(plan.held_out)
-    assert outlook(plan) == f"skippable: {len(imputed)} cells are determined by what is measured"
+    assert (
+        outlook(plan, plan.results())
+        == f"skippable: {len(imputed)} cells are determined by what is measured"
+    )
 
     begin(plan, plan.config, Console(quiet=True))
-    conclude(plan, signals, 1.0, Console(quiet=True), step.imputed)
+    conclude(plan, plan.results(), signals, 1.0, Console(quiet=True), step.imputed)
     rows = pq.read_table(plan.store.path("curves.parquet")).to_pylist()
     marked = {(r["task"], r["budget"]) for r in rows if r["status"] == "imputed"}
     assert marked == imputed
@@ -120,9 +119,11 @@ def test_a_resumed_run_decides_the_same(plan, signals):
 
 
 @pytest.mark.slow
-@pytest.mark.cluster
-def test_the_loop_on_ray_measures_what_is_open_and_no_more(tiny_model, tmp_path, monkeypatch):
-    """The scouts and the held-out task are made up; the other two rows are really trained."""
+@pytest.mark.parametrize(
+    "executor", [InlineExecutor, pytest.param(RayExecutor, marks=pytest.mark.cluster)]
+)
+def test_the_loop_measures_what_is_open_and_no_more(executor, tiny_model, tmp_path):
+    """The scouts and the held-out task are made up; the other two are really trained."""
     plan = planned(tiny_model, tmp_path)
     signals = publish_signals(plan)
     first = next_step(plan, {}, signals).cells
@@ -133,17 +134,17 @@ def test_the_loop_on_ray_measures_what_is_open_and_no_more(tiny_model, tmp_path,
     made_up = markers(tmp_path)
     rounds = []
 
-    def watched(plan, console, *, only, check):
-        rounds.append(list(only))
-        return run_grid(plan, console, only=only, check=check)
+    class Watched(executor):
+        def cells(self, plan, cells, progress, check):
+            rounds.append(list(cells))
+            super().cells(plan, cells, progress, check)
 
-    monkeypatch.setattr(driver, "run_grid", watched)
-    calibrate(plan.config, Console(quiet=True))
+    calibrate(plan.config, Watched, Console(quiet=True))
     done = markers(tmp_path)
     assert kept(made_up, done)
     trained = {cell for cell in plan.results() if cell.task not in whole}
     assert {cell.task for cell in trained} == set(plan.tasks) - whole
-    # Everybody's zero-shot score first, then one budget of a row at a time, each cell once.
+    # Everybody's zero-shot score first, then one budget of a task at a time, each cell once.
     assert {cell.budget for cell in rounds[0] if cell.task not in whole} == {0}
     assert len(rounds) > 1
     for cells in rounds[1:]:
@@ -158,6 +159,6 @@ def test_the_loop_on_ray_measures_what_is_open_and_no_more(tiny_model, tmp_path,
     }
 
     calibration = plan.store.read_bytes("calibration.json")
-    calibrate(plan.config, Console(quiet=True))
+    calibrate(plan.config, executor, Console(quiet=True))
     assert markers(tmp_path) == done
     assert plan.store.read_bytes("calibration.json") == calibration

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from taskeff.config import parse_config
-from taskeff.distributed.driver import calibrate
+from taskeff.distributed.executor import RayExecutor
+from taskeff.run.driver import calibrate
 from tests.distributed.drivers import below, end, kept, read_until, start
 from tests.helpers import TASKS, markers, run_cli, run_values, write_config
 
@@ -31,7 +32,7 @@ def test_a_calibration_ends_in_a_report(undisturbed):
 def test_running_it_again_measures_nothing(undisturbed, tiny_model):
     before, text = markers(undisturbed), (undisturbed / "tiny/calibration.json").read_bytes()
     lines = Console(record=True, quiet=False, file=open(os.devnull, "w"))  # noqa: SIM115
-    calibrate(parse_config(run_values(tiny_model, undisturbed), "test"), lines)
+    calibrate(parse_config(run_values(tiny_model, undisturbed), "test"), RayExecutor, lines)
     assert markers(undisturbed) == before
     assert (undisturbed / "tiny/calibration.json").read_bytes() == text
     said = lines.export_text()
@@ -104,7 +105,8 @@ def test_a_truncated_result_is_measured_again(undisturbed, tiny_model, tmp_path)
     broken = next((storage / "tiny/cells").glob("**/result.json"))
     broken.write_text(broken.read_text()[:20])
     before = markers(storage)
-    calibrate(parse_config(run_values(tiny_model, storage), "test"), Console(quiet=True))
+    config = parse_config(run_values(tiny_model, storage), "test")
+    calibrate(config, RayExecutor, Console(quiet=True))
     changed = {path for path, time in markers(storage).items() if before[path] != time}
     assert changed == {str(broken.relative_to(storage))}
     ours, theirs = (s / "tiny/calibration.json" for s in (storage, undisturbed))

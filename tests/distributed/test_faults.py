@@ -16,9 +16,9 @@ from ray.cluster_utils import Cluster
 from rich.console import Console
 
 from taskeff.config import parse_config
-from taskeff.distributed.driver import calibrate
-from taskeff.distributed.grid import run_grid
-from taskeff.distributed.session import ray_session
+from taskeff.distributed.executor import RayExecutor
+from taskeff.errors import TaskeffError
+from taskeff.run.driver import calibrate
 from taskeff.run.plan import make_plan
 from tests.distributed.drivers import below, kept, read_until, start
 from tests.helpers import TASKS, markers, run_values, write_config
@@ -56,10 +56,11 @@ def test_a_cluster_that_grows_loses_a_node_and_a_trial(undisturbed, tiny_model, 
         said = read_until(driver, "waiting for the cluster to grow")
         assert "1 x (1 CPU); the cluster has 1 x (0 CPU)" in said
 
-        second = start(config, RAY_ADDRESS=cluster.address)
-        output, _ = second.communicate()
-        assert second.returncode == 2, output
-        assert re.search(r"driver [0-9a-f]{8} is working on this run; its lease runs until", output)
+        for door in ([], ["--local"], ["--part", "0/2"]):
+            second = start(config, *door, RAY_ADDRESS=cluster.address)
+            output, _ = second.communicate()
+            assert second.returncode == 2, output
+            assert re.search(r"driver [0-9a-f]{8} is working on this run; its lease", output)
 
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         read_until(driver, "[  1/9]")
@@ -109,7 +110,9 @@ class AtFirstCell:
         pass
 
 
-def test_broken_rows_and_a_failed_write_leave_the_others_alone(undisturbed, tiny_model, tmp_path):
+def test_broken_tasks_and_a_failed_write_leave_the_others_alone(
+    undisturbed, tiny_model, tmp_path, monkeypatch
+):
     storage = tmp_path / "results"
     broken, hungry = "past_tense", "word_language"
     # One worker: whether it loads a model or writes a cell next, it fails and starts again.
@@ -137,19 +140,21 @@ def test_broken_rows_and_a_failed_write_leave_the_others_alone(undisturbed, tiny
         worker.rlimit(resource.RLIMIT_FSIZE, (64, 64))
 
     watch = AtFirstCell(fail_writes)
-    with ray_session(config.cluster):
-        outcome = run_grid(plan, Console(file=watch, width=200))
+    monkeypatch.setattr("taskeff.run.driver.make_plan", lambda *_, **__: plan)
+    with pytest.raises(TaskeffError, match="curves: 2 failed") as failed:
+        calibrate(config, RayExecutor, Console(file=watch, width=200))
+    monkeypatch.undo()
     assert "File too large" in watch.said
-    assert set(outcome.failures) == {f"{broken}-0", f"{hungry}-0"}
-    assert "has no label" in outcome.failures[f"{broken}-0"]
-    assert "out of memory" in outcome.failures[f"{hungry}-0"]
-    assert outcome.measured == 3 * 3 + 2
+    said = str(failed.value)
+    assert re.search(rf"- {broken} seed 0: .*has no label", said), said
+    assert re.search(rf"- {hungry} seed 0: .*out of memory", said), said
+    assert len(markers(storage)) == 3 * 3 + 2
     assert (storage / "tiny/logs" / f"{hungry}-0").is_dir()
     between = markers(storage)
     assert finished
     assert kept(finished, between)
 
-    calibrate(config, Console(quiet=True))
+    calibrate(config, RayExecutor, Console(quiet=True))
     after = markers(storage)
     assert len(after) == 15 + 5
     assert kept(between, after)
@@ -209,7 +214,7 @@ def test_room_that_never_comes_is_said(tiny_model, tmp_path, cluster):
     assert driver.returncode == 2
     said = " ".join(output.split())
     assert "nothing could be placed within 0.01 minutes" in said
-    assert "a row needs 1 x (1 CPU); the cluster has 1 x (0 CPU)" in said
+    assert "a job needs 1 x (1 CPU); the cluster has 1 x (0 CPU)" in said
     assert "Traceback" not in output
     assert yaml.safe_load((tmp_path / "results/tiny/config.yaml").read_text())["name"] == "tiny"
     assert not list((tmp_path / "results/tiny/lease").iterdir())

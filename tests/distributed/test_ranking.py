@@ -9,10 +9,10 @@ import yaml
 from rich.console import Console
 
 from taskeff.coslow.shards import read_parts
-from taskeff.distributed.ranking import rank
+from taskeff.distributed.coslow import OnRay
 from taskeff.distributed.session import ray_session
-from taskeff.distributed.streams import ESTIMATES_PER_TASK
 from taskeff.errors import ClusterError
+from taskeff.run.ranking import ESTIMATES_PER_TASK, rank
 from taskeff.storage import Store
 from tests.distributed import candidates as made
 from tests.distributed import engines
@@ -40,12 +40,12 @@ def finished(tiny_model, family, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranking")
     manifest = made.write_manifest(folder, [*made.some(folder), {"name": "empty"}])
     config = made.rank_config(tiny_model, manifest, folder / "out", family)
-    return folder, rank(config, console=QUIET)
+    return folder, rank(config, OnRay(), QUIET)
 
 
 def files(folder: Path) -> dict[str, int]:
     """Every artefact of a data set and when it was written."""
-    found = (folder / "out" / "datasets").rglob("*.*")
+    found = (folder / "out" / "coslow").rglob("*.*")
     return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in found if p.is_file()}
 
 
@@ -55,7 +55,7 @@ def by_name(rows):
 
 def scores(folder: Path, name: str, out: str = "out") -> dict[int, float | None]:
     """Row number -> confidence of a data set's published pool."""
-    (home,) = (folder / out / "datasets" / f"name={name}").iterdir()
+    (home,) = (folder / out / "coslow" / f"task={name}").iterdir()
     parts = json.loads((home / "pool.json").read_text())["parts"]
     assert sorted(p.name for p in home.glob("part-*")) == sorted(parts)
     indices, values = read_parts(Store(str(home)), parts)
@@ -101,7 +101,7 @@ def test_running_it_again_measures_nothing(finished, tiny_model, family):
     folder, rows = finished
     before, table = files(folder), (folder / "out" / "ranking.parquet").read_bytes()
     config = made.rank_config(tiny_model, folder / "manifest.yaml", folder / "out", family)
-    assert rank(config, console=QUIET) == rows
+    assert rank(config, OnRay(), QUIET) == rows
     assert files(folder) == before
     assert (folder / "out" / "ranking.parquet").read_bytes() == table
 
@@ -117,11 +117,11 @@ def test_one_more_data_set_is_the_only_one_measured(finished, tiny_model, family
     bad = [{"name": f"bad{i}"} for i in range(ESTIMATES_PER_TASK)]
     wider.write_text(yaml.safe_dump([*given, *bad, made.entry("more", made.LABELS["kinds"])]))
     config = made.rank_config(tiny_model, wider, folder / "out", family)
-    found = by_name(rank(config, console=QUIET))
+    found = by_name(rank(config, OnRay(), QUIET))
     assert found["more"]["status"] == "ranked"
     after = files(folder)
     assert {path: after[path] for path in before} == before
-    assert all("name=more" in path for path in set(after) - set(before))
+    assert all("task=more" in path for path in set(after) - set(before))
     for row in rows:
         if row["status"] == "ranked":
             assert found[row["name"]]["labels_90"] == row["labels_90"]
@@ -130,7 +130,7 @@ def test_one_more_data_set_is_the_only_one_measured(finished, tiny_model, family
 @pytest.mark.slow
 def test_labels_filled_in_are_found_by_the_next_run(finished, tiny_model, family):
     folder, _ = finished
-    (home,) = (folder / "out" / "datasets" / "name=unlabelled").iterdir()
+    (home,) = (folder / "out" / "coslow" / "task=unlabelled").iterdir()
     path = home / "to_annotate.jsonl"
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(records) == 8
@@ -138,10 +138,10 @@ def test_labels_filled_in_are_found_by_the_next_run(finished, tiny_model, family
     config = made.rank_config(tiny_model, folder / "manifest.yaml", folder / "out", family)
     filled = [{**record, "label": record["choices"][0]} for record in records]
     made.write_lines(path, [*filled[:-1], records[-1]])
-    waiting = by_name(rank(config, console=QUIET))["unlabelled"]
+    waiting = by_name(rank(config, OnRay(), QUIET))["unlabelled"]
     assert (waiting["status"], "1 of 8 rows" in waiting["reason"]) == ("awaiting_labels", True)
     made.write_lines(path, filled)
-    found = by_name(rank(config, console=QUIET))["unlabelled"]
+    found = by_name(rank(config, OnRay(), QUIET))["unlabelled"]
     assert found["status"] == "ranked"
     assert "all examples have one and the same label" in found["warnings"]
 
@@ -160,7 +160,7 @@ def test_one_bad_row_among_ten_thousand_is_named_and_the_others_scored(
     scoring = {"shard_rows": 512, "actors": [2, 2], "readers": 1}
     config = made.rank_config(tiny_model, manifest, tmp_path / "out", family, scoring=scoring)
     lines = Console(record=True, file=open("/dev/null", "w"), width=400)  # noqa: SIM115
-    (row,) = rank(config, engine=engines.Constant, console=lines)
+    (row,) = rank(config, OnRay(engines.Constant), lines)
     assert (row["rows"], row["unscored"]) == (10_000, 1)
     found = scores(tmp_path, "many")
     assert sorted(found) == list(range(10_000))
@@ -176,7 +176,7 @@ def test_a_row_the_engine_cannot_take_costs_itself(tiny_model, family, tmp_path)
         tmp_path, [made.entry("words", made.LABELS["kinds"], labels="none")]
     )
     config = made.rank_config(tiny_model, manifest, tmp_path / "out", family)
-    (row,) = rank(config, engine=engines.Poisoned, console=QUIET)
+    (row,) = rank(config, OnRay(engines.Poisoned), QUIET)
     assert 0 < row["unscored"] < 30
     assert "a sum that seven divides" in row["warnings"][0]
     bad = {index for index, value in scores(tmp_path, "words").items() if value is None}
@@ -190,10 +190,10 @@ def test_a_fault_of_the_machine_is_tried_again(tiny_model, family, tmp_path):
         tmp_path, [made.entry("words", made.LABELS["kinds"], labels="none")]
     )
     config = made.rank_config(tiny_model, manifest, tmp_path / "out", family)
-    (row,) = rank(config, engine=engines.OutOfMemory, console=QUIET)
+    (row,) = rank(config, OnRay(engines.OutOfMemory), QUIET)
     assert (row["status"], row["reason"]) == ("failed", "RuntimeError: out of memory")
     assert files(tmp_path) == {}
-    (row,) = rank(config, engine=engines.Constant, console=QUIET)
+    (row,) = rank(config, OnRay(engines.Constant), QUIET)
     assert row["status"] == "awaiting_labels"
     assert sorted(scores(tmp_path, "words")) == list(range(40))
 
@@ -204,7 +204,7 @@ def test_what_can_never_be_placed_is_refused(tiny_model, family, tmp_path, monke
     scoring = {"gpus_per_actor": 99}
     config = made.rank_config(tiny_model, manifest, tmp_path / "out", family, scoring=scoring)
     with pytest.raises(ClusterError, match=r"99 GPUs .* this cluster has \d+; lower scoring.gpus"):
-        rank(config, console=QUIET)
+        rank(config, OnRay(), QUIET)
 
 
 @pytest.mark.slow
@@ -213,7 +213,7 @@ def test_an_engine_that_cannot_start_is_one_line(tiny_model, family, tmp_path):
     manifest = made.write_manifest(tmp_path, [made.entry("words", made.LABELS["kinds"])])
     config = made.rank_config(tiny_model, manifest, tmp_path / "out", family)
     with pytest.raises(ClusterError, match="ModelError: cannot load the model of 'x'") as caught:
-        rank(config, engine=engines.CannotStart, console=QUIET)
+        rank(config, OnRay(engines.CannotStart), QUIET)
     assert len(str(caught.value).splitlines()) == 1
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,8 @@ import yaml
 from ray.cluster_utils import Cluster
 
 from taskeff.config import RankConfig
-from taskeff.distributed.ranking import rank
+from taskeff.distributed.coslow import OnRay
+from taskeff.run.ranking import rank
 from tests.distributed import candidates as made
 from tests.distributed import engines
 from tests.distributed.test_ranking import QUIET, scores
@@ -45,7 +47,7 @@ def configured(tiny_model, inputs, folder: Path, **scoring):
 def undisturbed(tiny_model, inputs, tmp_path_factory):
     """The folder of a ranking that nobody disturbed."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    rank(configured(tiny_model, inputs, folder), console=QUIET)
+    rank(configured(tiny_model, inputs, folder), OnRay(), QUIET)
     return folder
 
 
@@ -63,7 +65,7 @@ def assert_equal(folder: Path, undisturbed: Path) -> None:
 def test_an_actor_killed_mid_stream_is_replaced(tiny_model, inputs, undisturbed, tmp_path):
     engines.Gate(tmp_path / "gate").build()
     config = configured(tiny_model, inputs, tmp_path)
-    rank(config, engine=engines.DiesOnce, console=QUIET)
+    rank(config, OnRay(partial(engines.DiesOnce, tmp_path / "gate")), QUIET)
     assert (tmp_path / "gate" / "killed").exists()
     assert_equal(tmp_path, undisturbed)
 
@@ -73,7 +75,14 @@ def start(config: RankConfig, engine: str, folder: Path, **environment: str) -> 
     path = folder / "score.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.distributed.engines", str(path), engine],
+        [
+            sys.executable,
+            "-m",
+            "tests.distributed.engines",
+            str(path),
+            engine,
+            str(folder / "gate"),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -118,6 +127,6 @@ def test_a_killed_driver_goes_on_where_it_was(tiny_model, inputs, undisturbed, t
     psutil.wait_procs(below, timeout=30)
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("part-*.parquet")}
     assert 2 <= len(kept) < 18
-    rank(config, console=QUIET)
+    rank(config, OnRay(), QUIET)
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     assert_equal(tmp_path, undisturbed)

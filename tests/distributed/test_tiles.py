@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import ray
 
+from taskeff.config import ScoringConfig
 from taskeff.coslow.gradients import LoRA, Plan, gradient_gram
 from taskeff.coslow.gram import Tiles
 from taskeff.distributed import tiles
@@ -20,6 +21,8 @@ from taskeff.distributed.tiles import GramActors, deal, pairs_of, tiled_gram
 from taskeff.errors import ClusterError, DataError, ModelError
 from taskeff.models import load_model, model_config
 from taskeff.tasks.prompts import TokenizedExample
+
+TWO = ScoringConfig(actors=(2, 2))
 
 
 def examples_of(n, prefix=40, seed=0):
@@ -90,7 +93,7 @@ def test_two_workers_without_ray_make_the_same_matrix(config, model, projection,
     """What actors do, with pickles for an object store; one of them restarts in between."""
     plan = Plan.make(model.config, examples_of(48), projection, max_tokens=400)
     shares = deal([plan.rows(batch) for batch in range(len(plan.batches))], 2)
-    workers = [tiles._Worker(config, 1, False) for _ in shares]
+    workers = [tiles._Worker(config, TWO) for _ in shares]
     found, losses = Tiles(48), np.full(48, np.nan)
     for number in reversed(range(groups)):
         made = []
@@ -98,7 +101,7 @@ def test_two_workers_without_ray_make_the_same_matrix(config, model, projection,
             mine, gradients = worker.gradients(plan, (0, share), groups, number)
             losses[plan.members(share)] = mine
             made.append(pickle.loads(pickle.dumps(gradients)))
-        workers[1] = tiles._Worker(config, 1, False)
+        workers[1] = tiles._Worker(config, TWO)
         for i, j in pairs_of(2):
             products = workers[i].tile(made[i], made[j] if i != j else None)
             found.add(plan.members(shares[i]), plan.members(shares[j]), products)
@@ -112,15 +115,15 @@ def test_two_workers_without_ray_make_the_same_matrix(config, model, projection,
 @pytest.mark.timeout(240)
 class TestOnRay:
     def test_512_gradients_on_two_actors(self, config, single, session):
-        with GramActors(config) as pool:
+        with GramActors(config, TWO) as pool:
             for groups in (1, 2):
-                found = pool.gram(examples_of(512), groups=groups)
+                found = pool.gram(examples_of(512), LoRA(), groups=groups)
                 assert apart(found, single) < 1e-7
                 assert np.array_equal(found.matrix, found.matrix.T)
                 assert np.array_equal(found.losses, single.losses)
                 assert found.ids == single.ids
             # Too little for all blocks at once: taken in groups.
-            small = pool.gram(examples_of(512), memory=30_000_000)
+            small = pool.gram(examples_of(512), LoRA(), memory=30_000_000)
             assert apart(small, single) < 1e-7
 
     def test_an_actor_killed_midway(self, config, single, session, tmp_path, monkeypatch):
@@ -135,8 +138,8 @@ class TestOnRay:
                 return super().gradients(plan, job, groups, number)
 
         monkeypatch.setattr(tiles, "_Worker", DiesOnce)
-        with GramActors(config) as pool:
-            found = pool.gram(examples_of(512), groups=2)
+        with GramActors(config, TWO) as pool:
+            found = pool.gram(examples_of(512), LoRA(), groups=2)
         assert flag.exists()
         assert apart(found, single) < 1e-7
         assert np.array_equal(found.losses, single.losses)
@@ -149,15 +152,15 @@ class TestOnRay:
         monkeypatch.setattr(tiles, "_Worker", Dies)
         monkeypatch.setattr(tiles, "RESTARTS", 1)
         with pytest.raises(ClusterError, match="died more than 1 times"):
-            tiled_gram(config, examples_of(4), actors=1)
+            tiled_gram(config, examples_of(4), LoRA(), TWO)
 
     def test_what_is_wrong_is_said_as_without_ray(self, config, session):
         with pytest.raises(DataError, match="token 100000 is outside"):
-            tiled_gram(config, [TokenizedExample((1, 100_000), (1,))])
+            tiled_gram(config, [TokenizedExample((1, 100_000), (1,))], LoRA(), TWO)
         with pytest.raises(ModelError, match="no linear layer is called w_q"):
-            tiled_gram(config, examples_of(4), targets=["w_q"], actors=1)
-        with pytest.raises(ClusterError, match="ask for 99 actors of 1 CPUs"):
-            tiled_gram(config, examples_of(4), actors=99)
+            tiled_gram(config, examples_of(4), LoRA(), TWO, targets=["w_q"])
+        with pytest.raises(ClusterError, match=r"ask for 99 actors with .* CPUs each"):
+            tiled_gram(config, examples_of(4), LoRA(), ScoringConfig(actors=(99, 99)))
 
     def test_inside_an_actor(self, config, session):
         """Not only a driver may ask; the caller's own memory holds no gradient."""
@@ -165,7 +168,7 @@ class TestOnRay:
         @ray.remote(num_cpus=0)
         class Caller:
             def gram(self):
-                return tiled_gram(config, examples_of(40), actors=2)
+                return tiled_gram(config, examples_of(40), LoRA(), TWO)
 
         found = ray.get(Caller.remote().gram.remote())
         assert apart(found, gradient_gram(load_model(config, "cpu"), examples_of(40))) < 1e-7

@@ -1,10 +1,12 @@
-"""A row whose model two Ray Train workers share."""
+"""A job whose model two Ray Train workers share."""
 
 import pytest
 from rich.console import Console
 
 from taskeff.config import parse_config
-from taskeff.distributed.driver import measure_cells
+from taskeff.distributed.executor import RayExecutor
+from taskeff.run.driver import calibrate
+from taskeff.run.plan import make_plan
 from tests.helpers import TASKS, run_values
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -16,8 +18,9 @@ def measured(model, storage, workers, strategy):
     values["training"] |= {"budgets": [8, 32], "max_steps": 8, "strategy": strategy}
     values["cluster"]["workers_per_row"] = workers
     config = parse_config(values, "test")
-    plan = measure_cells(config, only_tasks=[TASKS[0]], console=Console(quiet=True))
-    return {cell.budget: result for cell, result in plan.results().items()}
+    assert calibrate(config, RayExecutor, Console(quiet=True), only_tasks=[TASKS[0]]) is None
+    assert not (storage / "tiny/calibration.json").exists()
+    return {cell.budget: result for cell, result in make_plan(config).results().items()}
 
 
 def test_two_workers_measure_what_one_does(tiny_model, tmp_path):

@@ -5,9 +5,11 @@ import signal
 import sys
 from pathlib import Path
 
+from taskeff.coslow.linears import LoRA
 from taskeff.distributed import tiles
+from taskeff.distributed.session import ray_session
 from taskeff.models import model_config
-from tests.distributed.test_tiles import examples_of
+from tests.distributed.test_tiles import TWO, examples_of
 
 
 class DiesOnce(tiles._Worker):
@@ -23,4 +25,6 @@ class DiesOnce(tiles._Worker):
 
 if __name__ == "__main__":
     tiles._Worker = DiesOnce
-    print(tiles.tiled_gram(model_config(sys.argv[1]), examples_of(40)).matrix.shape)
+    with ray_session():
+        gram = tiles.tiled_gram(model_config(sys.argv[1]), examples_of(40), LoRA(), TWO)
+    print(gram.matrix.shape)

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from benchmarks.estimates.predictors import Case
 from taskeff.curves.curve import data_efficiency
-from taskeff.estimate.baselines import Case
-from taskeff.estimate.numeric import beta_cdf, expit
-from taskeff.estimate.rise import fit_rise
+from taskeff.estimate.beta_curve import beta_cdf, fit_rise
+from taskeff.estimate.regression import expit
 
 # A deadline is a timing assertion: on a busy machine it fails by itself.
 settings.register_profile("estimate", deadline=None, max_examples=50)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.estimates.comparison import read_cases
 from taskeff.curves.curve import data_efficiency
 from taskeff.errors import EstimateError
 from taskeff.estimate.adaptive import SCOUTS, TOLERANCE, decide, scout_prior, scouts, tolerances
-from taskeff.estimate.evaluate import read_cases
 from tests.estimate.conftest import BUDGETS, CAP, made_up_cases
 from tests.estimate.reference import REFERENCE, needs_reference
 

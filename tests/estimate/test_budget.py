@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.estimates.predictors import Fold
 from taskeff.errors import EstimateError
 from taskeff.estimate.advice import Prices, advise, next_pilot
-from taskeff.estimate.baselines import Fold
 from taskeff.estimate.budget import Pilot, predict, target_share
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.posterior import interval, update
@@ -125,6 +125,19 @@ def test_curves_for_plots(calibration, power):
         )
 
 
+@pytest.mark.parametrize("ceiling", [0.7, 0.9, 1.0])
+def test_one_curve_crosses_every_target_at_its_labels(calibration, ceiling):
+    budgets = np.geomspace(1, CAP, 400)
+    for target in (0.3, 0.5, 0.8, 0.9, 0.95):
+        found = predict(calibration, 0.2, target=target, zero_shot=0.3, ceiling=ceiling)
+        share = np.array(found.curve(budgets.tolist())["share"])
+        if found.labels_needed is None:
+            assert share.max() < target
+        else:
+            at = float(budgets[np.argmax(share >= target - 1e-9)])
+            assert at == pytest.approx(found.labels_needed, rel=0.03)
+
+
 @given(st.floats(0, 0.6), st.floats(0.05, 0.35), st.floats(0.01, 1))
 def test_target_conversion(zero_shot, room, share):
     ceiling = zero_shot + room
@@ -189,7 +202,7 @@ def simulate(prior, cos_low, rng, k):
     zero_shot, ceiling = 0.3, 0.9
     headroom = (ceiling - zero_shot) / (1 - zero_shot)
     area, sudden, gain = (v[0] for v in prior.draw(cos_low, headroom, 1, rng))
-    from taskeff.estimate.numeric import beta_cdf
+    from taskeff.estimate.beta_curve import beta_cdf
 
     x = np.log2(BUDGETS) / np.log2(CAP)
     level = beta_cdf(x, area, sudden)

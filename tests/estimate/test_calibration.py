@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
+from benchmarks.estimates.predictors import Fold
 from taskeff.errors import EstimateError, StorageError
-from taskeff.estimate.baselines import Fold
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
 from taskeff.estimate.regression import dfbetas, fit_line, jackknife_plus, leave_one_out
@@ -107,11 +107,10 @@ def test_order_of_tasks_does_not_matter():
     assert fit(tasks).to_dict() == fit(tasks[::-1]).to_dict()
 
 
-def test_short_tasks_are_listed_but_not_fitted_unless_asked():
+def test_short_tasks_are_listed_but_not_fitted():
     tasks = [*points(), TaskPoint("short", 0.9, 0.0, "short")]
     assert fit(tasks).line == fit(tasks[:-1]).line
     assert fit(tasks).to_dict()["tasks"][0]["loo_auc"] is None
-    assert fit(tasks, include_short=True).line != fit(tasks[:-1]).line
 
 
 @pytest.mark.parametrize("kind", ["ols", "logit", "fractional"])
@@ -210,6 +209,10 @@ def test_loading_what_is_not_a_calibration(tmp_path):
     (tmp_path / "x.json").write_text('{"schema": 99}')
     with pytest.raises(EstimateError, match="schema 99"):
         Calibration.load(tmp_path / "x.json")
+    for content in ('{"schema": 1}', "[]", '{"schema": 1, "fit": {"kind": 3}}'):
+        (tmp_path / "x.json").write_text(content)
+        with pytest.raises(EstimateError, match="unlike a calibration"):
+            Calibration.load(tmp_path / "x.json")
     (tmp_path / "x.json").write_text('{"schema": 1}')
     with pytest.raises(EstimateError, match="calibrate again"):
         Calibration.load(tmp_path / "x.json")

@@ -9,10 +9,10 @@ import math
 import numpy as np
 import pytest
 
+from benchmarks.estimates.predictors import Case, Fold
 from taskeff.curves.curve import data_efficiency
-from taskeff.estimate.baselines import Case, Fold
+from taskeff.estimate.beta_curve import fit_rise
 from taskeff.estimate.posterior import Pilot, interval, update
-from taskeff.estimate.rise import fit_rise
 
 CAP = 4000
 GRID = (16, 32, 64, 125, 250, 500, 1000, 2000, 4000)

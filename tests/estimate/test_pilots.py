@@ -47,9 +47,9 @@ def test_bad_pilots_are_quoted(text):
         ("p.json", "[]", "no pilot"),
         ("p.json", "{", "not JSON"),
         ("p.json", "3", "expected a list"),
-        ("p.json", '[{"budget": 50, "score": 0.5}, 3]', "row 2"),
-        ("p.json", '[{"budget": 50}]', "row 1: score None"),
-        ("p.json", '[{"budget": true, "score": 0.1}]', "row 1: budget True"),
+        ("p.json", '[{"budget": 50, "score": 0.5}, 3]', "entry 2: expected an object"),
+        ("p.json", '[{"budget": 50}]', "entry 1: score None"),
+        ("p.json", '[{"budget": true, "score": 0.1}]', "entry 1: budget True"),
     ],
 )
 def test_bad_files_name_the_row(tmp_path, name, text, said):
@@ -59,5 +59,5 @@ def test_bad_files_name_the_row(tmp_path, name, text, said):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(EstimateError, match=r"none\.csv: cannot be read"):
+    with pytest.raises(EstimateError, match=r"none\.csv cannot be read"):
         read_pilots(tmp_path / "none.csv")

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from taskeff.estimate.baselines import Fold
+from benchmarks.estimates.predictors import Fold
 from tests.helpers import run_cli
 
 

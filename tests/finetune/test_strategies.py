@@ -14,7 +14,7 @@ from taskeff.finetune import evaluate
 from taskeff.finetune.strategies import choose, deal
 from taskeff.storage import Store
 from tests.finetune.group import run_group
-from tests.finetune.rows import folders, measure_interrupted, measure_row, results, row_config
+from tests.finetune.small import folders, measure_cells, measure_interrupted, results, small_config
 
 ROOT = Path(__file__).parents[2]
 STRATEGIES = {
@@ -46,7 +46,7 @@ deepspeed_workers = [name for name in STRATEGIES if name.startswith("zero")]
 
 
 def config_of(model: Path, storage: Path, name: str, method: str, **more) -> RunConfig:
-    return row_config(model, storage / name / method, method=method, **STRATEGIES[name], **more)
+    return small_config(model, storage / name / method, method=method, **STRATEGIES[name], **more)
 
 
 def fail_together(model: Path, storage: Path) -> None:
@@ -68,7 +68,7 @@ def fail_together(model: Path, storage: Path) -> None:
         patched = rank == (1 if name == "greedy" else 0)
         setattr(place, name, broken if patched else getattr(place, name))
         try:
-            measure_row(config)
+            measure_cells(config)
         except TaskeffError as error:
             reasons.append(f"{type(error).__name__}: {error}")
         finally:
@@ -80,11 +80,11 @@ def measure_all(model: Path, storage: Path, names: list[str]) -> None:
     """What each worker does: every strategy and method, then one of each in two pieces."""
     for name in names:
         for method in METHODS:
-            measure_row(config_of(model, storage, name, method, **KEPT))
+            measure_cells(config_of(model, storage, name, method, **KEPT))
         measure_interrupted(config_of(model, storage / "again", name, "lora", **STORED))
     for name in {"fsdp", "zero3"} & set(names):
         for kind, (settings, _) in PRECISIONS.items():
-            measure_row(config_of(model, storage / kind, name, "full", **SHORT, **settings))
+            measure_cells(config_of(model, storage / kind, name, "full", **SHORT, **settings))
     if "fsdp" in names:
         fail_together(model, storage)
 
@@ -94,9 +94,9 @@ def single(tiny_model, tmp_path_factory) -> dict[str, RunConfig]:
     """method -> a measured row on one device."""
     storage = tmp_path_factory.mktemp("single")
     torch.set_num_threads(1)
-    configs = {m: row_config(tiny_model, storage / m, method=m, **KEPT) for m in METHODS}
+    configs = {m: small_config(tiny_model, storage / m, method=m, **KEPT) for m in METHODS}
     for config in configs.values():
-        measure_row(config)
+        measure_cells(config)
     return configs
 
 
@@ -193,8 +193,8 @@ def test_deepspeed_goes_on_from_a_stored_state(with_deepspeed, tiny_model, name)
 
 def check_precision(storage: Path, alone: Path, model: Path, name: str, kind: str) -> None:
     settings, apart = PRECISIONS[kind]
-    single = row_config(model, alone, **SHORT, **settings)
-    measure_row(single)
+    single = small_config(model, alone, **SHORT, **settings)
+    measure_cells(single)
     ours = results(config_of(model, storage / kind, name, "full", **SHORT, **settings))
     losses = [r[8]["training"]["losses"] for r in (ours, results(single))]
     assert losses[0] == pytest.approx(losses[1], rel=apart)

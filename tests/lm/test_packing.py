@@ -72,7 +72,8 @@ def distance(ours, theirs):
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gemma", "phi3"])
 def test_the_training_gradient_is_that_of_the_padded_batch(name, method, prefix):
-    """Within 1e-6 of its length in float32, and each weight's own where products are float64.
+    """Each weight's own where products are float64; in float32 as near to that as the padded
+    batch's gradient is, which on some processors is no nearer than 1e-5.
 
     The models compute their norms and angles in float32 whatever they are told.
     """
@@ -84,16 +85,22 @@ def test_the_training_gradient_is_that_of_the_padded_batch(name, method, prefix)
     examples = examples_of(16, prefix)
     split = {limit: [b for _, b in batches(examples, max_tokens=limit)] for limit in (9999, 120)}
     assert len(split[120]) > len(split[9999])
-    for dtype in (torch.float32, torch.float64):
-        model.to(dtype)
-        expected = training_gradient(model, [pad(examples)])
-        for passes in split.values():
-            found = training_gradient(model, passes)
-            if dtype == torch.float32:
-                flat = [torch.cat([g.flatten() for g in side]) for side in (found, expected)]
-                assert distance(*flat) <= 1e-6
-            else:
-                assert max(map(distance, found, expected)) <= 1e-6
+    rounded = {
+        name: training_gradient(model, passes)
+        for name, passes in {"padded": [pad(examples)], **split}.items()
+    }
+    model.to(torch.float64)
+    exact = training_gradient(model, [pad(examples)])
+    for passes in split.values():
+        assert max(map(distance, training_gradient(model, passes), exact)) <= 1e-6
+    off = {
+        name: distance(
+            *(torch.cat([g.flatten().double() for g in side]) for side in (found, exact))
+        )
+        for name, found in rounded.items()
+    }
+    assert off["padded"] <= 3e-5
+    assert max(off.values()) <= max(1e-6, 2 * off["padded"])
 
 
 def test_a_shared_prefix_is_counted_once():

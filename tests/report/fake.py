@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
-from taskeff.report.data import (
-    Band,
-    Calibration,
-    Correlation,
-    CurvePoint,
-    HeldOut,
-    Interval,
-    LabelTarget,
-    Provenance,
-    ReportData,
-    TaskCurve,
-)
+from taskeff.curves.curve import TaskCurve, data_efficiency
+from taskeff.estimate.beta_curve import fit_rise
+from taskeff.estimate.budget import Estimate
+from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
+from taskeff.estimate.left_out import Prediction, predict_task, without
+from taskeff.estimate.shapes import fit_shape
+from taskeff.report.contents import Provenance, ReportData, TaskReport
 
 CALIBRATION_TASKS = (
     "digits_ascii", "digits_3_vs_5", "name_gender", "city_country", "phrase_fr_de",
@@ -29,142 +25,132 @@ HELD_OUT_TASKS = ("airport_country", "word_sentiment", "web_of_lies")
 BUDGETS = (0, 8, 32, 128)
 CAP = 128
 CONFIG = "model:\n  path: HuggingFaceTB/SmolLM2-135M-Instruct\nbudgets: [0, 8, 32, 128]\n"
+WARNING = "Made-up numbers: do not rely on this family."
 
 
-def report(strength: float = 0.6, seed: int = 7) -> ReportData:
-    """A whole report; `strength` is how much of AUC is CoS-Low's doing."""
-    rng = np.random.default_rng(seed)
-    names = CALIBRATION_TASKS + HELD_OUT_TASKS
-    cos_low = rng.uniform(-0.05, 0.75, len(names))
-    noise = rng.normal(0, 0.16, len(names))
-    auc = np.clip(0.2 + strength * cos_low + noise, 0.08, 0.9)
-    curves = tuple(
-        curve(rng, name, "held_out" if name in HELD_OUT_TASKS else "calibration", c, a)
-        for name, c, a in zip(names, cos_low, auc, strict=True)
-    )
-    record = calibration(curves)
-    grid = np.linspace(-0.1, 0.85, 40)
-    mean = record["fit"]["intercept"] + record["fit"]["slope"] * grid
+@lru_cache(maxsize=1)
+def report() -> ReportData:
+    """A whole report: an answer within the cap and one out of reach are among the held out."""
+    rng = np.random.default_rng(7)
+    names = (*CALIBRATION_TASKS, *HELD_OUT_TASKS)
+    cos_low = dict(zip(names, rng.uniform(-0.05, 0.75, len(names)).tolist()))
+    cos_low |= {"airport_country": 0.7, "word_sentiment": 0.55, "web_of_lies": 0.0}
+    runs = {name: scores(rng, cos_low[name]) for name in names}
+    curves = {
+        name: data_efficiency(
+            found, cap=CAP, ceiling=1.0, name=name, imputed=(32,) if name == "past_tense" else ()
+        )
+        for name, found in runs.items()
+    }
+    family = calibration({name: curves[name] for name in CALIBRATION_TASKS}, cos_low)
     return ReportData(
-        calibration=Calibration.from_dict(record),
-        signal=Correlation(
-            "cos_low", record["loo"]["r"], Interval(*record["loo"]["r_interval"], 0.95)
-        ),
-        curves=curves,
-        held_out=held_out(),
-        fit_band=band(grid, mean, 0.2),
+        calibration=family,
+        tasks=tuple(task(name, family, curves, runs[name], cos_low[name]) for name in names),
         provenance=provenance(),
-        warnings=(
-            "digits_ascii: 1 of 32 examples has a gradient of norm 0 and was left out.",
-            "Two seeds only: the spread of a point is the range of two numbers.",
-        ),
+    )
+
+
+def scores(rng: np.random.Generator, cos_low: float) -> dict[int, list[float]]:
+    """A power curve whose area and top CoS-Low tells, measured with noise by two seeds."""
+    top = float(np.clip(0.65 + 0.6 * cos_low + rng.normal(0, 0.03), 0.3, 0.99))
+    area = float(np.clip(0.25 + 0.6 * cos_low + rng.normal(0, 0.08), 0.1, 0.9))
+    zero = float(rng.uniform(0, 0.25))
+    found = {}
+    for budget in BUDGETS:
+        x = math.log2(max(budget, 1)) / math.log2(CAP)
+        score = zero + (top - zero) * x ** ((1 - area) / area)
+        found[budget] = np.clip(score + rng.normal(0, 0.02, 2), 0, 0.99).tolist()
+    return found
+
+
+def calibration(curves: dict[str, TaskCurve], cos_low: dict[str, float]) -> Calibration:
+    """A family with some controls, fitted to these tasks."""
+    rng = np.random.default_rng(1)
+    controls = ("gradient_norm", "label_zero_shot", "mean_cosine", "random_example_cosine")
+    points = [
+        TaskPoint(
+            name,
+            curve.auc,
+            cos_low[name],
+            curve.status,
+            {control: float(rng.normal()) for control in controls},
+            fit_rise(curve, 1.0),
+        )
+        for name, curve in curves.items()
+    ]
+    fitted = fit_calibration(
+        points,
+        curve=fit_shape(list(curves.values())),
+        cap=CAP,
+        family="SmolLM2-135M-Instruct",
+        fingerprint={"model": "SmolLM2-135M-Instruct", "n_examples": 32, "quantile": 0.1},
+    )
+    return replace(fitted, caveat=WARNING)
+
+
+def task(
+    name: str,
+    family: Calibration,
+    curves: dict[str, TaskCurve],
+    runs: dict[int, list[float]],
+    cos_low: float,
+) -> TaskReport:
+    """What a run would say of one task."""
+    held_out = name in HELD_OUT_TASKS
+    others = family if held_out else without(family, name, curves)
+    return TaskReport(
+        prediction=predict_task(others, curves[name], cos_low, 1.0),
+        held_out=held_out,
+        cos_low_interval=(cos_low - 0.06, cos_low + 0.06),
+        n_test=250,
+        seeds=2,
+        spread={budget: (min(found), max(found)) for budget, found in runs.items()},
+        label_scores={budget: min(max(found) + 0.1, 1.0) for budget, found in runs.items()},
+        chance=0.5 if "3_vs_5" in name else 0.1,
     )
 
 
 def with_name(data: ReportData, old: str, new: str) -> ReportData:
     """The same report with one task renamed wherever it occurs."""
-    calibration_tasks = tuple(
-        replace(t, name=new) if t.name == old else t for t in data.calibration.tasks
+    family = data.calibration
+    family = replace(
+        family,
+        tasks=tuple(replace(t, name=new) if t.name == old else t for t in family.tasks),
+        left_out={new if n == old else n: auc for n, auc in (family.left_out or {}).items()},
     )
+    tasks = tuple(
+        replace(t, prediction=renamed(t.prediction, new)) if t.name == old else t
+        for t in data.tasks
+    )
+    return replace(data, calibration=family, tasks=tasks)
+
+
+def renamed(prediction: Prediction, name: str) -> Prediction:
+    """The same prediction of a task of this name."""
+    return replace(prediction, curve=replace(prediction.curve, name=name))
+
+
+def said(labels: float | None, interval: tuple[float, float | None] | None, **more) -> Estimate:
+    """An estimate with these labels, by default for 90 % and without a chance."""
+    estimate = report().held_out[0].prediction.estimates[1]
     return replace(
-        data,
-        calibration=replace(data.calibration, tasks=calibration_tasks),
-        curves=tuple(replace(c, name=new) if c.name == old else c for c in data.curves),
-        held_out=tuple(replace(h, task=new) if h.task == old else h for h in data.held_out),
+        estimate,
+        labels_needed=labels,
+        reachable=labels is not None,
+        reach_probability=more.pop("reach_probability", None),
+        intervals=None if interval is None else {0.8: interval},
+        **more,
     )
 
 
-def band(x: np.ndarray, mean: np.ndarray, width: float) -> Band:
-    """A band of constant width."""
-    return Band(*(tuple(map(float, v)) for v in (x, mean, mean - width, mean + width)))
-
-
-def curve(rng: np.random.Generator, name: str, role: str, cos_low: float, auc: float) -> TaskCurve:
-    """A power curve with that area, measured with noise by two seeds."""
-    zero, top = float(rng.uniform(0, 0.25)), float(rng.uniform(0.6, 0.98))
-    points = []
-    for budget in BUDGETS:
-        x = math.log2(max(budget, 1)) / math.log2(CAP)
-        score = zero + (top - zero) * x ** ((1 - auc) / auc) + float(rng.normal(0, 0.02))
-        score, spread = min(max(score, 0.0), 1.0), float(rng.uniform(0.01, 0.08))
-        points.append(
-            CurvePoint(
-                budget,
-                score,
-                "imputed" if name == "past_tense" and budget == 32 else "measured",
-                max(score - spread, 0.0),
-                min(score + spread, 1.0),
-                min(max(score, 0.45) + 0.04, 1.0),
-            )
-        )
-    x = np.linspace(0, 1, 29)
-    guess = np.clip(0.85 * x ** (1.2 + float(rng.uniform(-0.6, 0.6))), 0, 1)
-    low, high = np.clip(guess - 0.2 * np.sqrt(x), 0, 1), np.clip(guess + 0.2 * np.sqrt(x), 0, 1)
-    predicted = Band(*(tuple(map(float, v)) for v in (CAP**x, guess, low, high)))
-    return TaskCurve(
-        name, role, tuple(points), points[0].score, 1.0, 250, float(auc), float(cos_low),
-        Interval(cos_low - 0.06, cos_low + 0.06), 0.5 if "3_vs_5" in name else 0.1, 2, predicted,
-    )  # fmt: skip
-
-
-def calibration(curves: tuple[TaskCurve, ...]) -> dict:
-    """A `calibration.json` with an honest fit of the made-up tasks."""
-    tasks = [c for c in curves if c.role == "calibration"]
-    x, y = np.array([c.cos_low for c in tasks]), np.array([c.auc for c in tasks])
-    slope, intercept = np.polyfit(x, y, 1)
-    left_out = [
-        float(np.polyval(np.polyfit(np.delete(x, i), np.delete(y, i), 1), x[i]))
-        for i in range(len(x))
-    ]
-    base = [float(np.delete(y, i).mean()) for i in range(len(x))]
-    r = float(np.corrcoef(x, y)[0, 1])
-    z, se = math.atanh(r), 1.96 / math.sqrt(len(x) - 3)
-    controls = {
-        "random_example_cosine": (0.41, 0.118), "mean_cosine": (0.52, 0.104),
-        "mean_confidence": (0.22, 0.131), "gradient_norm": (-0.31, 0.127),
-        "zero_shot_accuracy": (0.08, 0.139), "label_zero_shot": (0.12, 0.136),
-    }  # fmt: skip
-    return {
-        "schema": 1,
-        "family": "SmolLM2-135M-Instruct",
-        "fingerprint": {"model": "SmolLM2-135M-Instruct", "examples": 32, "quantile": 0.1},
-        "cap": CAP,
-        "curve": {"kind": "beta", "shape": {"concentration": 4.2}},
-        "fit": {"kind": "linear", "slope": float(slope), "intercept": float(intercept)},
-        "loo": {
-            "mae": float(np.abs(np.array(left_out) - y).mean()),
-            "mean_baseline": float(np.abs(np.array(base) - y).mean()),
-            "residuals": [],
-            "r": r,
-            "r_interval": [math.tanh(z - se), math.tanh(z + se)],
-        },
-        "controls": {
-            name: {"r": r, "r_interval": [r - 0.4, min(r + 0.35, 1)], "mae": mae}
-            for name, (r, mae) in controls.items()
-        },
-        "tasks": [
-            {"name": c.name, "auc": c.auc, "cos_low": c.cos_low, "loo_auc": p, "status": "measured"}
-            for c, p in zip(tasks, left_out, strict=True)
-        ],
-    }
-
-
-def held_out() -> tuple[HeldOut, ...]:
-    """One ordinary answer, one out of reach, one with an open interval."""
-    return (
-        HeldOut("airport_country", 0.48, Interval(0.3, 0.66), (
-            LabelTarget(0.8, 41.3, Interval(9, 160), 32),
-            LabelTarget(0.9, 87.2, Interval(20, 400), 64),
-        )),
-        HeldOut("word_sentiment", 0.71, Interval(0.52, 0.88), (
-            LabelTarget(0.8, 11.0, Interval(3, 40), 9.5),
-            LabelTarget(0.9, 24.8, Interval(6, 90), 118),
-        )),
-        HeldOut("web_of_lies", 0.22, Interval(0.06, 0.4), (
-            LabelTarget(0.8, 120.0, Interval(60, None), None),
-            LabelTarget(0.9, None, Interval(95, None), None),
-        )),
-    )  # fmt: skip
+def told(
+    *estimates: Estimate, reached: float | None = 64, problem: str | None = None
+) -> TaskReport:
+    """A held-out task with these estimates, whose curve is at 90 % with `reached` labels."""
+    found = {0: 0.0, CAP: 0.5} if reached is None else {0: 0.0, reached: 0.9, CAP: 1.0}
+    curve = data_efficiency(found, cap=CAP, ceiling=1.0, name="airport_country")
+    prediction = Prediction(curve, 0.3, 1.0, estimates, problem)
+    return TaskReport(prediction, True, (0.2, 0.4), 250)
 
 
 def provenance() -> Provenance:

@@ -89,7 +89,7 @@ def test_the_page_is_silent_drawn_and_no_wider_than_the_screen(
 ) -> None:
     show(browser, address, size)
     plots = browser.execute_script(VISIBLE_PLOTS)
-    assert len(plots) == len(fake.report().curves) + 3
+    assert len(plots) == len(fake.report().tasks) + 3
     assert all(width > 100 and height > 60 for width, height in plots)
     assert browser.execute_script(SMALLEST_TEXT) >= 9
     assert browser.execute_script(CUT_OFF) == []

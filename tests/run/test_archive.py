@@ -9,7 +9,8 @@ from rich.console import Console
 from taskeff.config import parse_config
 from taskeff.errors import DataError
 from taskeff.run.archive import Imported, export_results, import_results
-from taskeff.run.inline import calibrate_here
+from taskeff.run.driver import calibrate
+from taskeff.run.inline import InlineExecutor
 from taskeff.run.plan import make_plan
 from tests.helpers import run_cli, run_values, write_config
 
@@ -29,8 +30,8 @@ def test_an_imported_run_is_finished(local_run, tiny_model, tmp_path, monkeypatc
     code, out, _ = run_cli(monkeypatch, capsys, "import", "-c", target, "--file", archive)
     assert code == 0 and "12 results taken over, 0 were" in out
     monkeypatch.setattr("taskeff.run.inline.measure", None)
-    monkeypatch.setattr("taskeff.run.inline.measure_signal", None)
-    calibrate_here(parse_config(run_values(tiny_model, storage), "test"), QUIET)
+    monkeypatch.setattr("taskeff.run.inline.Worker", None)
+    calibrate(parse_config(run_values(tiny_model, storage), "test"), InlineExecutor, QUIET)
     ours, theirs = (s / "tiny/calibration.json" for s in (storage, local_run))
     assert ours.read_bytes() == theirs.read_bytes()
     again = import_results(plan(tiny_model, storage), archive.read_bytes(), "cells.jsonl")
@@ -57,7 +58,16 @@ def test_results_of_other_settings_are_not_taken(local_run, tiny_model, tmp_path
     assert import_results(narrowed, data, "x") == Imported(added=4, known=0, foreign=8)
 
 
-@pytest.mark.parametrize("line", ["{", "[1]", '{"result": {}}', '{"kind": "cell", "result": 1}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[1]",
+        '{"result": {}}',
+        '{"kind": "cell", "result": 1}',
+        '{"kind": "coslow", "task": [], "selection": 1, "hash": 1, "result": {}}',
+    ],
+)
 def test_a_line_that_is_no_result(tiny_model, tmp_path, line):
     with pytest.raises(DataError, match="x, line 1"):
         import_results(plan(tiny_model, tmp_path), line.encode(), "x")

@@ -3,10 +3,11 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from taskeff.config import ClusterConfig, NodeType, parse_config
 from taskeff.errors import ClusterError
-from taskeff.finetune.cells import Cell, cell_folder
+from taskeff.finetune.cells import Cell
 from taskeff.run.cost import (
     check_placement,
     expected,
@@ -15,7 +16,7 @@ from taskeff.run.cost import (
     parameter_count,
     work,
 )
-from taskeff.run.placement import Demand, demand, rows_at_once
+from taskeff.run.placement import Demand, demand, jobs_at_once
 from taskeff.run.plan import make_plan
 from tests.helpers import run_cli, run_values, write_config
 
@@ -27,29 +28,29 @@ def cluster(**changes) -> ClusterConfig:
     return ClusterConfig(gpus_per_worker=1, workers_per_row=2, **changes)
 
 
-def test_rows_that_fit_are_counted():
+def test_jobs_that_fit_are_counted():
     need = Demand(workers=2, cpus=8, gpus=1, gpu_memory_gb=70)
-    assert rows_at_once(cluster(node_types=(A100,)), need) == 8
-    assert rows_at_once(cluster(node_types=(A100, L4)), need) == 8
-    assert rows_at_once(cluster(node_types=(A100, L4)), Demand(2, 12, 1, 20)) == 10
+    assert jobs_at_once(cluster(node_types=(A100,)), need) == 8
+    assert jobs_at_once(cluster(node_types=(A100, L4)), need) == 8
+    assert jobs_at_once(cluster(node_types=(A100, L4)), Demand(2, 12, 1, 20)) == 10
 
 
 def test_what_never_fits_is_refused_with_both_sides_named():
     with pytest.raises(
         ClusterError,
-        match=r"a row needs 2 x \(1 GPU of 80 GB, 8 CPU\); the largest node type offers "
+        match=r"a job needs 2 x \(1 GPU of 80 GB, 8 CPU\); the largest node type offers "
         r"1 GPU of 24 GB, 12 CPU on at most 4 nodes \(l4\)",
     ):
-        rows_at_once(cluster(node_types=(L4,)), Demand(2, 8, 1, 80))
+        jobs_at_once(cluster(node_types=(L4,)), Demand(2, 8, 1, 80))
     with pytest.raises(ClusterError, match="hold 4 such workers"):
-        rows_at_once(cluster(node_types=(L4,)), Demand(5, 8, 1, 20))
+        jobs_at_once(cluster(node_types=(L4,)), Demand(5, 8, 1, 20))
 
 
 @settings(max_examples=50, deadline=None)
 @given(
     workers=st.integers(1, 9), cpus=st.integers(1, 99), gpus=st.integers(1, 9), n=st.integers(1, 5)
 )
-def test_a_count_of_rows_is_really_placeable(workers, cpus, gpus, n):
+def test_a_count_of_jobs_is_really_placeable(workers, cpus, gpus, n):
     kind = A100.model_copy(update={"max_nodes": n})
     need = Demand(workers, cpus, gpus)
     per_node = 0
@@ -57,9 +58,9 @@ def test_a_count_of_rows_is_really_placeable(workers, cpus, gpus, n):
         per_node += 1
     if per_node * n < workers:
         with pytest.raises(ClusterError):
-            rows_at_once(cluster(node_types=(kind,)), need)
+            jobs_at_once(cluster(node_types=(kind,)), need)
     else:
-        assert rows_at_once(cluster(node_types=(kind,)), need) == per_node * n // workers
+        assert jobs_at_once(cluster(node_types=(kind,)), need) == per_node * n // workers
 
 
 def test_memory_counts_what_training_holds_at_least(tiny_model, tmp_path):
@@ -97,20 +98,20 @@ def test_work_grows_with_the_budget_and_counts_a_shared_prefix_once(plan):
 
 
 def test_measured_cells_set_the_pace(plan):
-    before = forecast(plan)
+    before = forecast(plan, {})
     assert before.durations.source.startswith("6ND at 0.05 TFLOP/s")
     assert before.done == 0
     assert before.pending == 9
     parameters = parameter_count(plan.config)
-    planned = expected(plan, {}, parameters).seconds
+    planned = expected(plan, plan.cells, {}, parameters).seconds
     first = next(cell for cell in plan.cells if cell.budget)
     result = {
         "evaluation_seconds": 2.0,
         "training": {"seconds": 20.0},
         **vars(first),
     }
-    cell_folder(plan.store, first, plan.cells[first]).write_json(result, "result.json")
-    after = forecast(plan)
+    plan.folder(first).write_json(result, "result.json")
+    after = forecast(plan, plan.results())
     assert (after.done, after.pending) == (1, 8)
     assert after.durations.source == "the pace of 1 measured cells"
     other = Cell(first.task, max(plan.config.training.budgets), first.seed)
@@ -129,10 +130,10 @@ def test_money_is_hours_times_price(tiny_model, tmp_path):
         "node_types": [A100.model_dump()],
     }
     plan = make_plan(parse_config(values, "test"))
-    found = forecast(plan)
+    found = forecast(plan, plan.results())
     assert found.money == pytest.approx(3.5 * found.hours)
     assert found.hours == pytest.approx(found.schedule.busy / 3600 * 2)
-    said = "\n".join(lines(plan, found))
+    said = "\n".join(lines(plan.config, found))
     assert "GPU-hours" in said
     assert "the node types hold 8 at once" in said
     assert f"money: about {found.money:.2f} at 3.5 per GPU-hour" in said
@@ -149,19 +150,20 @@ def test_plan_refuses_what_can_never_be_placed(tiny_model, tmp_path, monkeypatch
     for verb in ("plan", "calibrate"):
         code, _, said = run_cli(monkeypatch, capsys, verb, "-c", config)
         assert code == 2
-        assert "a row needs 2 x (1 GPU" in said
+        assert "a job needs 2 x (1 GPU" in said
         assert "the largest node type offers 1 GPU, 4 CPU on at most 1 node (small)" in said
     assert not (tmp_path / "tiny/config.yaml").exists()
 
 
 def test_this_machine_is_asked_before_a_local_cluster_starts(tiny_model, tmp_path, monkeypatch):
-    from taskeff.distributed.driver import calibrate
+    from taskeff.distributed.executor import RayExecutor
+    from taskeff.run.driver import calibrate
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     values = run_values(tiny_model, tmp_path)
     values["cluster"] = {"workers_per_row": 4096}
-    with pytest.raises(ClusterError, match="a row asks for 4096 CPUs"):
-        calibrate(parse_config(values, "test"))
+    with pytest.raises(ClusterError, match="a job asks for 4096 CPUs"):
+        calibrate(parse_config(values, "test"), RayExecutor, Console(quiet=True))
 
 
 def test_lanes_are_no_more_than_the_nodes_hold(tiny_model, tmp_path):

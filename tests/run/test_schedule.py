@@ -16,12 +16,7 @@ def grid(n_tasks: int, budgets=(0, 50, 500, 5000), seconds=lambda task, budget: 
 
 
 def cells_of(schedule):
-    return [
-        Cell(row.task, budget, row.seed)
-        for job in schedule.jobs
-        for row in job.rows
-        for budget in row.budgets
-    ]
+    return [cell for job in schedule.jobs for part in job.parts for cell in part.cells]
 
 
 @settings(max_examples=60, deadline=None)
@@ -34,25 +29,25 @@ def cells_of(schedule):
 def test_every_cell_runs_once_and_longest_jobs_start_first(tasks, lanes, per_job, seed):
     rng = random.Random(seed)
     seconds = grid(tasks, seconds=lambda *_: rng.uniform(1, 1000))
-    schedule = make_schedule(seconds, lanes, rows_per_job=per_job)
+    schedule = make_schedule(seconds, lanes, per_job=per_job)
     assert sorted(cells_of(schedule)) == sorted(seconds)
     assert len({job.name for job in schedule.jobs}) == len(schedule.jobs)
     durations = [job.seconds for job in schedule.jobs]
     assert durations == sorted(durations, reverse=True)
     assert sum(durations) == pytest.approx(sum(seconds.values()))
-    assert all(len(job.rows) <= per_job for job in schedule.jobs)
+    assert all(len(job.parts) <= per_job for job in schedule.jobs)
     # Graham: LPT ends within 4/3 of the best schedule of the same jobs.
     starts = [schedule.start_seconds + d for d in durations]
     assert schedule.makespan <= 4 / 3 * max(max(starts), sum(starts) / lanes) + max(starts) / 3
 
 
-def test_rows_stay_whole_where_lanes_are_fewer():
+def test_tasks_stay_whole_where_lanes_are_fewer():
     schedule = make_schedule(grid(8), 2)
     assert len(schedule.jobs) == 8
-    assert all(row.budgets == (0, 50, 500, 5000) for job in schedule.jobs for row in job.rows)
+    assert all(part.budgets == (0, 50, 500, 5000) for job in schedule.jobs for part in job.parts)
 
 
-def test_rows_are_split_where_lanes_outnumber_them():
+def test_tasks_are_split_where_lanes_outnumber_them():
     seconds = grid(2, seconds=lambda *_: 1000.0)
     schedule = make_schedule(seconds, 8)
     assert len(schedule.jobs) == 8
@@ -64,11 +59,11 @@ def test_cells_shorter_than_a_worker_groups_start_are_not_split():
     assert len(make_schedule(seconds, 8).jobs) == 2
 
 
-def test_short_rows_share_a_job_but_leave_no_lane_idle():
-    jobs = make_schedule(grid(12), 2, rows_per_job=6).jobs
-    assert [len(job.rows) for job in jobs] == [6, 6]
-    jobs = make_schedule(grid(3), 2, rows_per_job=6).jobs
-    assert sorted(len(job.rows) for job in jobs) == [1, 2]
+def test_short_tasks_share_a_job_but_leave_no_lane_idle():
+    jobs = make_schedule(grid(12), 2, per_job=6).jobs
+    assert [len(job.parts) for job in jobs] == [6, 6]
+    jobs = make_schedule(grid(3), 2, per_job=6).jobs
+    assert sorted(len(job.parts) for job in jobs) == [1, 2]
 
 
 def test_simulated_time_is_that_of_list_scheduling():

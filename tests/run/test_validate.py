@@ -59,16 +59,20 @@ def with_rows(*extra: dict) -> list[dict]:
 LONG = "word " * 3000
 # What is wrong -> (rows, changes of the task file, words of the one line that says so).
 BAD = {
-    "missing column": (ROWS, {"doc_to_text": "{{txt}}"}, ["train row 0", "'txt'", "columns are"]),
+    "missing column": (
+        ROWS,
+        {"doc_to_text": "{{txt}}"},
+        ["mine.jsonl, line 1:", "'txt'", "columns are"],
+    ),
     "label outside the set": (
         with_rows({"text": "new", "label": "c"}),
         {"doc_to_choice": ["a", "b"]},
-        ["train row 60 of mine.jsonl", "'c'", "mend the row or add the answer"],
+        ["mine.jsonl, line 61:", "'c'", "mend the row or add the answer"],
     ),
     "unlabelled row": (
         with_rows({"text": "new", "label": None}),
         {},
-        ["train row 60 of mine.jsonl", "doc_to_target renders an empty answer", "label the row"],
+        ["mine.jsonl, line 61:", "doc_to_target renders an empty answer", "label the row"],
     ),
     "template without the answer": (
         ROWS,
@@ -92,7 +96,11 @@ BAD = {
         ["takes", "more than max_new_tokens 4", "raise max_new_tokens"],
     ),
     "budget above rows": (ROWS[:30], {}, ["budget 32", "24 training rows", "tasks.short=stop"]),
-    "unreadable file": ('{"text": "a", "label": "b"}\n{"text": ', {}, ["mine.jsonl", "mend"]),
+    "unreadable file": (
+        '{"text": "a", "label": "b"}\n{"text": ',
+        {},
+        ["mine.jsonl, line 2: not JSON", "mend the line"],
+    ),
     "empty split": (
         ROWS,
         {"doc_to_keep": "{{label == 'c'}}"},

@@ -40,9 +40,7 @@ def test_the_example_loads(tickets: Path):
 def test_an_empty_cell_is_an_unlabelled_row(tickets: Path):
     with (tickets / "tickets.csv").open("a", encoding="utf-8") as file:
         file.write("Where is it,I moved house,\n")
-    with pytest.raises(
-        DataError, match=r"train row 3 of tickets\.csv: doc_to_target renders an empty"
-    ):
+    with pytest.raises(DataError, match=r"tickets\.csv, line 5: doc_to_target renders an empty"):
         load_task(load_spec(tickets / "tickets.yaml"), seed=0)
 
 

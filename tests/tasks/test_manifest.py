@@ -10,6 +10,7 @@ import yaml
 from taskeff.errors import DataError
 from taskeff.tasks.manifest import load_manifest
 from taskeff.tasks.rows import PoolStream
+from taskeff.tasks.task import load_spec
 
 ROWS = [
     {"name": "suite", "task": "sentiment_words"},
@@ -65,7 +66,7 @@ def test_every_format_says_the_same(folder):
     assert (suite.name, suite.labelled) == ("suite", True)
     assert mine.price == 0.25
     assert mine.spec.doc_to_choice == ("a", "b")
-    assert [row.text for row in PoolStream(mine.spec, 0)] == [f"row {i}" for i in range(4)]
+    assert {row.text for row in PoolStream(mine.spec, 0, least=4)} == {f"row {i}" for i in range(4)}
     assert (pool.labelled, hub.labelled) == (False, False)
     assert [row.text for row in PoolStream(pool.spec, 0)] == ["T: a", "T: b"]
     assert (hub.spec.dataset_path, hub.spec.dataset_name) == ("org/data-set", "en")
@@ -106,7 +107,7 @@ def test_a_manifest_without_a_usable_entry_is_an_error(folder):
     path.write_text('{"name": "x"}\n{broken\n')
     with pytest.raises(DataError, match=r"no usable entry; .*line 1: give"):
         load_manifest(str(path))
-    with pytest.raises(DataError, match="no such manifest"):
+    with pytest.raises(DataError, match=r"none\.yaml cannot be read: no such file"):
         load_manifest(str(folder / "none.yaml"))
     with pytest.raises(DataError, match=r"a manifest is \.yaml"):
         load_manifest(str(folder / "none.txt"))
@@ -123,3 +124,49 @@ def test_labels_come_from_the_source_a_file_or_nowhere(folder):
     entries = load_manifest(str(path)).entries
     assert [entry.labelled for entry in entries] == [True, False, False]
     assert [entry.labels for entry in entries] == [None, None, str(folder / "filled.csv")]
+
+
+def test_a_task_file_is_read_once_however_many_name_it(folder, monkeypatch):
+    read = []
+
+    def counted(name):
+        read.append(name)
+        return load_spec(name)
+
+    monkeypatch.setattr("taskeff.tasks.manifest.load_spec", counted)
+    path = folder / "m.csv"
+    path.write_text("name,task\n" + "".join(f"d{i},name_gender\n" for i in range(300)))
+    assert len(load_manifest(str(path)).entries) == 300
+    assert read == ["name_gender"]
+
+
+def test_a_bad_row_of_a_table_is_a_problem_of_its_own(folder):
+    path = folder / "m.csv"
+    path.write_text("name,task\ngood,name_gender\nbad,name_gender,more\nlast,name_gender\n")
+    found = load_manifest(str(path))
+    assert [entry.name for entry in found.entries] == ["good", "last"]
+    (problem,) = found.problems
+    assert problem.where == f"{path}, line 3" and "3 cells under 2 columns" in problem.reason
+
+
+def test_a_task_keeps_its_splits_unless_it_is_read_from_elsewhere(folder):
+    values = {
+        "task": "mine",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"train": "rows.jsonl", "test": "rows.jsonl"}},
+        "test_split": "test",
+        "doc_to_text": "{{ doc['my text'] }}",
+        "doc_to_target": "{{ y }}",
+    }
+    (folder / "mine.yaml").write_text(yaml.safe_dump(values))
+    entries = [
+        {"name": "same", "task": "mine.yaml"},
+        {"name": "other", "task": "mine.yaml", "source": "rows.jsonl"},
+    ]
+    (folder / "m.yaml").write_text(yaml.safe_dump(entries))
+    same, other = load_manifest(str(folder / "m.yaml")).entries
+    assert (same.spec.test_split, other.spec.test_split) == ("test", None)
+    assert [row.text for row in PoolStream(other.spec, 0, least=4)] == [
+        f"row {i}" for i in range(4)
+    ]
+    assert list(PoolStream(same.spec, 0)) == []

@@ -17,7 +17,8 @@ import yaml
 from taskeff.errors import DataError
 from taskeff.tasks.suite import BUILDERS, FOLDER, build, suite_path, suite_tasks
 from taskeff.tasks.suite.__main__ import describe, line
-from taskeff.tasks.task import load_spec, load_task, render
+from taskeff.tasks.task import load_spec, load_task
+from taskeff.tasks.templates import render
 
 pytest.importorskip("babel", reason="needs pip install 'taskeff[demo]'")
 

@@ -6,7 +6,9 @@ import pytest
 import yaml
 
 from taskeff.errors import DataError
-from taskeff.tasks.task import TaskSpec, load_pool, load_spec, load_task, render
+from taskeff.tasks.rows import PoolStream
+from taskeff.tasks.task import TaskSpec, load_spec, load_task
+from taskeff.tasks.templates import render
 
 
 def spec(**changes) -> TaskSpec:
@@ -52,11 +54,12 @@ def test_an_unlabelled_pool_needs_no_labels(tmp_path):
         "dataset_path": "json",
         "dataset_kwargs": {"data_files": "pool.jsonl"},
         "doc_to_text": "{{text}}",
-        "doc_to_target": "{{label}}",
     }
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
-    assert len(load_pool(load_spec(path), 0)) == 40
+    assert len(list(PoolStream(load_spec(path), 0))) == 40
+    with pytest.raises(DataError, match="doc_to_target is missing"):
+        load_task(load_spec(path), 0)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +77,42 @@ def test_a_path_is_no_task_name(tmp_path):
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     with pytest.raises(DataError, match="cannot name a folder"):
         load_spec(path)
+
+
+def written(folder, rows, **fields):
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    values = {
+        "task": "mine",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": "rows.jsonl"},
+        "doc_to_text": "{{text}}",
+        "doc_to_target": "{{label}}",
+    }
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump({**values, **fields}), encoding="utf-8")
+    return load_spec(path)
+
+
+def test_yes_and_no_without_quotes_are_explained(tmp_path):
+    with pytest.raises(DataError, match=r"YAML reads yes/no .* write them in quotes"):
+        written(tmp_path, [], doc_to_choice=[True, False])
+    with pytest.raises(DataError, match="doc_to_choice: 1 is no text; write it in quotes"):
+        written(tmp_path, [], doc_to_choice=[1, 2])
+
+
+def test_a_text_with_two_answers_is_noted(tmp_path, caplog):
+    rows = [{"text": f"t{i % 15}", "label": "ab"[i // 18]} for i in range(21)]
+    task = load_task(written(tmp_path, rows), 0)
+    (note,) = task.notes
+    assert "3 rows repeat a text with another answer and are left out" in note
+    assert "train row 3 of rows.jsonl says 'a', train row 18 of rows.jsonl says 'b'" in note
+    assert note in caplog.text
+    assert load_task(written(tmp_path, rows[:18]), 0).notes == ()
+
+
+def test_a_row_that_cannot_be_read_is_named_by_its_line(tmp_path):
+    spec = written(tmp_path, [{"text": "a", "label": "b"}] * 2)
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write("{broken\n")
+    with pytest.raises(DataError, match=r"'mine'.*rows\.jsonl, line 3: not JSON"):
+        load_task(spec, 0)

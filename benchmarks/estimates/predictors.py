@@ -1,0 +1,240 @@
+"""Predictors of labels needed, ours and simpler ones, behind one interface.
+
+A predictor is fitted on other tasks and asked about one it has not seen: it is shown a `Question`
+and nothing else, so that no task's own ceiling or larger budgets can leak into its answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from taskeff.curves.curve import Floats, TaskCurve
+from taskeff.estimate.beta_curve import Rise
+from taskeff.estimate.budget import CurveKind, predict
+from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
+from taskeff.estimate.posterior import Pilot
+from taskeff.estimate.regression import FitKind
+from taskeff.estimate.shapes import Beta, CurveShape, Power, fit_shape
+
+Ends = tuple[float, float | None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task whose answer is known.
+
+    Attributes:
+        curve: its measured curve.
+        scores: budget -> measured score, in [0, 1].
+        cos_low: its CoS-Low.
+        ceiling: its ceiling as known before measuring; None without.
+        rise: `fit_rise` of the curve.
+    """
+
+    curve: TaskCurve
+    scores: Mapping[int, float]
+    cos_low: float
+    ceiling: float | None
+    rise: Rise | None
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The tasks a predictor is fitted on."""
+
+    cases: Sequence[Case]
+
+    @cached_property
+    def cap(self) -> int:
+        """The largest budget of the curves, in labels."""
+        return self.cases[0].curve.cap
+
+    @cached_property
+    def grid(self) -> tuple[int, ...]:
+        """Budgets measured on at least half of the tasks, in labels."""
+        return self._shape.budgets if isinstance(self._shape, Beta) else ()
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Their calibration, made as a user's own would be."""
+        return self.calibrate("fractional")
+
+    def calibrate(self, kind: FitKind) -> Calibration:
+        """The same with another fit."""
+        points = [
+            TaskPoint(c.curve.name, c.curve.auc, c.cos_low, c.curve.status, rise=c.rise)
+            for c in self.cases
+        ]
+        shape = self._shape
+        return fit_calibration(
+            points, curve=shape, cap=self.cap, family="left-out", fingerprint={}, kind=kind
+        )
+
+    @cached_property
+    def _shape(self) -> CurveShape:
+        curves = [case.curve for case in self.cases]
+        return fit_shape(curves, rises=[case.rise for case in self.cases])
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a predictor may see of a task."""
+
+    cos_low: float
+    zero_shot: float
+    ceiling: float | None
+    pilots: tuple[Pilot, ...]
+    target: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a predictor says of a task.
+
+    Attributes:
+        auc: data efficiency.
+        labels: labels needed if the target is reached within the cap.
+        reach: probability that it is; None where the predictor has no opinion.
+        auc_intervals, label_intervals: coverage level -> ends; None where it has none.
+    """
+
+    auc: float
+    labels: float
+    reach: float | None = None
+    auc_intervals: Mapping[float, Ends] | None = None
+    label_intervals: Mapping[float, Ends] | None = None
+
+
+Predictor = Callable[[Question], Answer]
+Fitter = Callable[[Fold], Predictor]
+
+
+def fit_mean(fold: Fold) -> Predictor:
+    """The other tasks' mean area, and the median of the labels that those who cross needed."""
+    auc = float(np.mean([case.curve.auc for case in fold.cases]))
+
+    def answer(question: Question) -> Answer:
+        found = [case.curve.labels_to_reach(question.target) for case in fold.cases]
+        crossed = [n for n in found if n is not None]
+        labels = float(np.median(crossed)) if crossed else float(fold.cap)
+        return Answer(auc, labels, len(crossed) / len(found))
+
+    return answer
+
+
+def fit_line(kind: FitKind, curve: CurveKind) -> Fitter:
+    """CoS-Low alone: a line for the area, then one curve per area; blind to pilots."""
+
+    def fit(fold: Fold) -> Predictor:
+        calibration = fold.calibrate(kind)
+        shape = Power() if curve == "power" else calibration.curve
+
+        def answer(question: Question) -> Answer:
+            found = calibration.predict_auc(question.cos_low)
+            x = float(shape.inverse(question.target, found.auc))
+            return Answer(found.auc, calibration.cap**x, auc_intervals=found.interval)
+
+        return answer
+
+    return fit
+
+
+def fit_power_law(fold: Fold) -> Predictor:
+    """y = x^p through the pilots, the paper's curve without CoS-Low."""
+
+    def curve(x: Floats, strength: float) -> Floats:
+        return np.power(x, math.exp(strength))
+
+    def invert(target: float, strength: float, cap: int) -> float:
+        return float(cap ** (target ** math.exp(-strength)))
+
+    return _one_parameter(fold, curve, invert, (-4.0, 5.0))
+
+
+def fit_inverse_power_law(fold: Fold) -> Predictor:
+    """y = 1 - (1 + n)^-e through the pilots, the usual learning-curve law, at the ceiling."""
+    cap = fold.cap
+
+    def curve(x: Floats, strength: float) -> Floats:
+        return 1 - np.power(1 + np.power(float(cap), x), -math.exp(strength))
+
+    def invert(target: float, strength: float, cap: int) -> float:
+        exponent = -math.log1p(-min(target, 1 - 1e-9)) / math.exp(strength)
+        return math.expm1(min(exponent, 50.0))
+
+    return _one_parameter(fold, curve, invert, (-7.0, 2.0))
+
+
+def _one_parameter(
+    fold: Fold,
+    curve: Callable[[Floats, float], Floats],
+    invert: Callable[[float, float, int], float],
+    bounds: tuple[float, float],
+) -> Predictor:
+    cap = fold.cap
+    grid = np.concatenate([[0.0], np.log([float(n) for n in fold.grid]) / math.log(cap)])
+
+    def answer(question: Question) -> Answer:
+        top = question.ceiling or 1.0
+        room = max(top - question.zero_shot, 1e-6)
+        reached = np.maximum.accumulate([p.score for p in question.pilots])
+        y = np.minimum(np.maximum((reached - question.zero_shot) / room, 0.0), 1.0)
+        x = np.log([float(p.budget) for p in question.pilots]) / math.log(cap)
+
+        def distance(strength: float) -> float:
+            return float(np.sum((curve(x, strength) - y) ** 2))
+
+        strength = float(minimize_scalar(distance, bounds=bounds, method="bounded").x)
+        fitted = curve(grid, strength)
+        fitted[0] = 0.0
+        auc = float(np.sum(np.diff(grid) * (fitted[1:] + fitted[:-1])) / 2)
+        labels = invert(question.target, strength, cap)
+        return Answer(auc, labels, float(labels <= cap))
+
+    return answer
+
+
+def fit_ours(fold: Fold) -> Predictor:
+    """`taskeff.estimate.budget.predict` on a calibration of the other tasks."""
+    calibration = fold.calibration
+
+    def answer(question: Question) -> Answer:
+        ceiling = question.ceiling
+        if ceiling is not None and ceiling <= question.zero_shot:
+            ceiling = None
+        found = predict(
+            calibration,
+            question.cos_low,
+            target=question.target,
+            pilots=question.pilots,
+            zero_shot=question.zero_shot,
+            ceiling=ceiling,
+        )
+        labels = float(calibration.cap)
+        if found.posterior is not None:
+            reached = found.posterior.labels(question.target)
+            if bool(np.isfinite(reached).any()):
+                labels = float(np.median(reached[np.isfinite(reached)]))
+        return Answer(
+            found.auc, labels, found.reach_probability, found.auc_intervals, found.intervals
+        )
+
+    return answer
+
+
+PREDICTORS: Mapping[str, Fitter] = {
+    "mean": fit_mean,
+    "published": fit_line("ols", "power"),
+    "power": fit_line("fractional", "power"),
+    "beta": fit_line("fractional", "beta"),
+    "power_fit": fit_power_law,
+    "inverse_power_law": fit_inverse_power_law,
+    "ours": fit_ours,
+}
+NEEDS_PILOTS = frozenset({"power_fit", "inverse_power_law"})

@@ -1,0 +1,108 @@
+"""A data set on its way to CoS-Low, and its pool in shards: what is scored, what is still to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from taskeff.config import CosLowConfig
+from taskeff.coslow.handoff import Form
+from taskeff.coslow.pool import Pool
+from taskeff.coslow.shards import Shard, read_parts, read_shards
+from taskeff.errors import DataError, StorageError
+from taskeff.storage import Store
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set on its way; pickles to what is needed to read it, never to its rows.
+
+    Attributes:
+        folder: of its artefacts.
+        made_with: `signal_hash`: what a pool was scored with.
+        fingerprint: see `taskeff.coslow.fingerprint`.
+        shard_rows: rows scored, published and resumed together.
+        labels: a filled hand-off file; default the one in `folder`.
+        control: take the gradients of as many random examples too.
+        form: what the files to label are written for.
+    """
+
+    name: str
+    pool: Pool
+    folder: Store
+    settings: CosLowConfig
+    made_with: str
+    fingerprint: Mapping[str, Any]
+    shard_rows: int
+    labels: str | None = None
+    control: bool = False
+    form: Form = "jsonl"
+
+
+def published(folder: Store, name: str) -> dict[str, Any] | None:
+    """A step's file, None where it is missing or was cut off."""
+    try:
+        return folder.read_json(name)
+    except StorageError:
+        return None
+
+
+def shards_to_score(data: DataSet, tokenizer: PreTrainedTokenizerBase) -> Iterator[Shard]:
+    """The pool's shards; after the last one `pool.json` says which parts make the whole.
+
+    Raises:
+        DataError: the source as a whole cannot be read, or has too few rows that can be used (where
+            one shard holds them all, before it is given).
+    """
+    about, rows, stamp = data.pool.about, data.pool.rows(), data.pool.stamp()
+    parts: list[str] = []
+    usable, problems = 0, list[str]()
+    held: Shard | None = None
+    for shard in read_shards(
+        rows,
+        about.prompter(tokenizer),
+        rows_per_shard=data.shard_rows,
+        max_new_tokens=about.new_tokens(data.settings),
+        made_with=data.made_with,
+    ):
+        if held is not None:
+            yield held
+        held = shard
+        parts.append(shard.part)
+        usable += shard.errors.count("")
+        if not problems:
+            bad = (f"{w}: {e}" for w, e in zip(shard.wheres, shard.errors, strict=True) if e)
+            problems += [next(bad, "")]
+    if held is None or usable < data.settings.n_examples:
+        why = f" ({problems[0]})" if problems and problems[0] else "; add rows"
+        raise DataError(
+            f"{data.name}: the pool has {usable} rows that can be used, fewer than the "
+            f"{data.settings.n_examples} to label{why}"
+        )
+    yield held
+    found = {
+        "made_with": data.made_with,
+        "stamp": stamp,
+        "parts": parts,
+        "duplicates": rows.duplicates,
+        "left_out": getattr(rows, "left_out", 0),
+        "note": getattr(rows, "note", None),
+    }
+    data.folder.write_json(found, "pool.json")
+
+
+def scored_pool(data: DataSet) -> dict[str, Any] | None:
+    """`pool.json`, if it is of the source as it is now and all its parts are there."""
+    found = published(data.folder, "pool.json")
+    if found is None or found["made_with"] != data.made_with or found["stamp"] != data.pool.stamp():
+        return None
+    return found if set(found["parts"]) <= set(data.folder.names()) else None
+
+
+def read_confidences(folder: Store) -> tuple[list[int], list[float | None]]:
+    """(numbers of the rows in their source, confidences) of a scored pool, in the pool's order."""
+    return read_parts(folder, folder.read_json("pool.json")["parts"])

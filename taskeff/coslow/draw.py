@@ -1,0 +1,145 @@
+"""A scored pool -> the examples drawn, with their labels, or files to ask for them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from taskeff.coslow.data_set import DataSet, published, scored_pool
+from taskeff.coslow.handoff import hand_off, read_labels, to_annotate
+from taskeff.coslow.pool import PoolAbout
+from taskeff.coslow.select import select
+from taskeff.coslow.shards import read_parts
+from taskeff.errors import DataError, TaskeffError
+from taskeff.storage import Store, digest, redact
+from taskeff.tasks.task import Example
+
+SCHEMA = 1
+MOST_PROBLEMS = 20  # bad rows quoted in selection.json; all of them are in the part files
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Why labels are not there yet."""
+
+    reason: str
+
+
+def draw(data: DataSet) -> dict[str, Any]:
+    """`selection.json`, made where it is missing or of other inputs.
+
+    Raises:
+        DataError: the pool is not scored, or too few of its rows have a confidence.
+    """
+    pool = scored_pool(data)
+    if pool is None:
+        raise DataError(f"{data.name}: the pool is not scored yet; run again")
+    about, settings = data.pool.about, data.settings
+    made_from = digest([pool, about.labelled_by, settings.model_dump(), data.control, data.form])
+    found = published(data.folder, "selection.json")
+    if found is not None and found.get("made_from") == made_from:
+        return found
+    numbers, values = read_parts(data.folder, pool["parts"])
+    problems = _problems(data.folder, pool["parts"])
+    try:
+        chosen = select(
+            values,
+            n=settings.n_examples,
+            quantile=settings.quantile,
+            seed=settings.seed,
+            strategy=settings.strategy,
+        )
+    except DataError as error:
+        why = f"; {problems[0]}" if problems else ""
+        raise DataError(f"{data.name}: {error}{why}") from None
+    at = [*chosen.indices, *_control(data, len(values))]
+    examples = data.pool.examples([numbers[i] for i in at])
+    n = settings.n_examples
+    known = [value for value in values if value is not None]
+    records = to_annotate(examples[:n], [values[i] for i in chosen.indices], about.choices)
+    found = {
+        "schema": SCHEMA,
+        "made_from": made_from,
+        "task": data.name,
+        **_prompts(about),
+        "max_new_tokens": about.new_tokens(settings),
+        "settings": settings.model_dump(mode="json"),
+        "fingerprint": dict(data.fingerprint),
+        "pool": {
+            "rows": len(values),
+            **{key: pool[key] for key in ("duplicates", "left_out", "note")},
+        },
+        "unscored": len(values) - len(known),
+        "problems": problems,
+        "n_scored": len(known),
+        "mean_confidence": float(np.mean(known)),
+        "candidates": chosen.candidates,
+        "quantile": chosen.quantile,
+        "rows": records,
+        "control": [vars(example) for example in examples[n:]],
+        "handed_out": None,
+    }
+    if any(not record["label"] for record in records):
+        files = hand_off(records, data.form, about.choices)
+        for name, content in files.items():
+            data.folder.write_bytes(content, name)
+        name = next(iter(files))
+        found["handed_out"] = {"name": name, "digest": digest(files[name].decode())}
+    data.folder.write_json(found, "selection.json")
+    return found
+
+
+def _prompts(about: PoolAbout) -> dict[str, Any]:
+    return {
+        "rendered": about.rendered,
+        "description": about.description,
+        "choices": list(about.choices) if about.choices else None,
+    }
+
+
+def _control(data: DataSet, size: int) -> list[int]:
+    """Places of as many examples drawn from the whole pool."""
+    if not data.control:
+        return []
+    rng = random.Random(f"{data.settings.seed}:{data.name}:random")
+    return rng.sample(range(size), data.settings.n_examples)
+
+
+def _problems(folder: Store, parts: Sequence[str]) -> list[str]:
+    """The first rows without a confidence, each with its reason."""
+    found: list[str] = []
+    for part in parts:
+        table = folder.read_table(part)
+        bad = table.filter(pc.is_null(table["confidence"])).to_pylist()
+        found += [f"{row['where']}: {row['reason']}" for row in bad[:MOST_PROBLEMS]]
+        if len(found) >= MOST_PROBLEMS:
+            break
+    return found[:MOST_PROBLEMS]
+
+
+def labelled(
+    folder: Store, selection: Mapping[str, Any], labels: str | None = None
+) -> list[Example] | Waiting:
+    """The drawn examples with their labels, or what is missing.
+
+    Args:
+        labels: a filled file; default the one that was handed out.
+    """
+    records, handed_out = selection["rows"], selection["handed_out"]
+    if labels is None and handed_out is None:
+        return [Example(r["id"], r["text"], r["label"]) for r in records]
+    where = labels or f"{folder.uri}/{handed_out['name']}"
+    try:
+        if labels is None:
+            data = folder.read_bytes(handed_out["name"])
+            if digest(data.decode(errors="replace")) == handed_out["digest"]:
+                left = sum(not record["label"] for record in records)
+                return Waiting(f"label the {left} rows of {redact(where)}")
+        return read_labels(where, records)
+    except TaskeffError as error:
+        return Waiting(str(error))

@@ -1,0 +1,294 @@
+"""Numbers into plain sentences, so that the page never claims more than they allow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from taskeff.estimate.budget import LEVEL, Estimate
+from taskeff.estimate.calibration import Calibration
+from taskeff.estimate.left_out import Prediction
+from taskeff.estimate.regression import Worth
+from taskeff.report.contents import ReportData, TaskReport
+
+MINUS, NBSP = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
+UNKNOWN = "\N{EM DASH}"
+NOT_REACHABLE = "not reachable within the cap"
+NEVER_REACHED = "never reached"
+BEYOND = "beyond the cap"
+R_LEVEL = 0.95  # of the interval of a correlation
+# Below this many tasks a correlation's interval spans most of the line whatever the truth is.
+FEW_TASKS = 10
+
+_NAMES = {
+    "cos_low": "CoS-Low",
+    "auc": "AUC",
+    "label_zero_shot": "zero-shot among the task's labels",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One held-out task's answer: `needed` is the part to stress."""
+
+    task: str
+    before: str
+    needed: str
+    after: str
+    also: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How far to trust the page: one headline, then the numbers behind it."""
+
+    kind: Literal["helps", "weak", "no"]
+    headline: str
+    sentences: tuple[str, ...]
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """0.48 with a true minus sign, or a dash for what is not known."""
+    if value is None:
+        return UNKNOWN
+    text = f"{value:.{digits}f}"
+    return text[1:] if float(text) == 0 and text[0] == "-" else text.replace("-", MINUS)
+
+
+def percent(share: float) -> str:
+    """90 %, kept on one line."""
+    return f"{share * 100:.3g}{NBSP}%"
+
+
+def count(value: float) -> str:
+    """A number of labels to two significant digits: more would be false precision."""
+    if value < 1:
+        return "0"
+    size = 10 ** max(0, math.floor(math.log10(value)) - 1)
+    return f"{round(value / size) * size:,}"
+
+
+def span(interval: tuple[float, float] | None, digits: int = 2) -> str:
+    """0.12 to 0.55."""
+    if interval is None:
+        return UNKNOWN
+    return f"{number(interval[0], digits)} to {number(interval[1], digits)}"
+
+
+def label_span(estimate: Estimate) -> str:
+    """20 to 400, or 20 to beyond the cap, or all of it beyond."""
+    if estimate.intervals is None:
+        return UNKNOWN
+    low, high = estimate.intervals[LEVEL]
+    if high is None:
+        return BEYOND if low >= estimate.cap else f"{count(low)} to {BEYOND}"
+    return f"{count(low)} to {count(high)}"
+
+
+def title(name: str) -> str:
+    """The readable form of a control's name."""
+    return _NAMES.get(name, name.replace("_", " "))
+
+
+def predicted_labels(estimate: Estimate) -> str:
+    """The predicted number, or that it cannot be reached."""
+    return NOT_REACHABLE if estimate.labels_needed is None else count(estimate.labels_needed)
+
+
+def measured_labels(prediction: Prediction, target: float) -> str:
+    """The measured number, or that it was never reached."""
+    labels = prediction.measured_labels(target)
+    return NEVER_REACHED if labels is None else f"{round(labels):,}"
+
+
+def goal(share: float) -> str:
+    """What a share is a share of, in words."""
+    return f"{percent(share)} of the way from zero-shot to the ceiling"
+
+
+def answer(task: TaskReport) -> Answer:
+    """The sentence for one held-out task: its highest share first, the others after it."""
+    prediction = task.prediction
+    if prediction.problem is not None:
+        return Answer(task.name, "", "no estimate", f": {prediction.problem.rstrip('.')}.")
+    main, *others = sorted(prediction.estimates, key=lambda estimate: -estimate.target)
+    also = " ".join(_also(estimate, prediction) for estimate in others)
+    measured = f"; measured: {measured_labels(prediction, main.target)}."
+    if main.labels_needed is None:
+        needed = f"{NOT_REACHABLE} of {main.cap:,} labels"
+        return Answer(
+            task.name, f"{goal(main.target)} is ", needed, f"{_certainty(main)}{measured}", also
+        )
+    after = f"{_certainty(main)} to reach {goal(main.target)}{measured}"
+    return Answer(task.name, "label ", _examples(main.labels_needed), after, also)
+
+
+def curve_label(task: TaskReport) -> str:
+    """The alternative text of one curve."""
+    points = task.prediction.curve.points
+    shown = ", ".join(f"{number(p.score)} at {p.budget:,} labels" for p in points)
+    band = "; with its predicted curve" if task.prediction.estimates else ""
+    return f"Learning curve of {task.name}: {shown}{band}."
+
+
+def measured_with(data: ReportData) -> str:
+    """How many seeds and test rows stand behind a point."""
+    seeds = _range([task.seeds for task in data.tasks], "seed")
+    return f"Measured with {seeds}, on {_range([t.n_test for t in data.tasks], 'test row')}."
+
+
+def duration(seconds: float | None) -> str:
+    """9 min 12 s."""
+    if seconds is None:
+        return UNKNOWN
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(hours, "h"), (minutes, "min"), (rest if not hours else 0, "s")]
+    return " ".join(f"{value}{NBSP}{unit}" for value, unit in parts if value) or f"0{NBSP}s"
+
+
+def verdict(calibration: Calibration, held_out: Sequence[TaskReport] = ()) -> Verdict:
+    """How far to trust the predictions, from nothing but the calibration's own numbers."""
+    kind, headline = _headline(calibration)
+    sentences = [_errors, _correlation, _rivals]
+    said = [*(sentence(calibration) for sentence in sentences), _coverage(held_out)]
+    return Verdict(kind, headline, tuple(s for s in said if s))
+
+
+def _fitted(calibration: Calibration) -> tuple[Worth, float, float]:
+    """What CoS-Low is worth, its left-out error, and that of predicting the mean."""
+    worth, baseline = calibration.cos_low, calibration.mean_baseline
+    assert worth is not None and baseline is not None, "a run's calibration has tasks"
+    return worth, worth.mae, baseline
+
+
+def _headline(calibration: Calibration) -> tuple[Literal["helps", "weak", "no"], str]:
+    worth, mae, baseline = _fitted(calibration)
+    if mae >= baseline:
+        return "no", "On this family CoS-Low does not beat predicting the mean."
+    gain = percent(round(1 - mae / baseline, 2))
+    if worth.r is not None and worth.r < 0:
+        return (
+            "weak",
+            "On this family CoS-Low goes the wrong way: tasks with more of it learn slower.",
+        )
+    if worth.r_interval is None or worth.r_interval[0] <= 0:
+        return "weak", (
+            f"CoS-Low lowers the error of predicting the mean by {gain}, but with these tasks "
+            "chance alone could explain that."
+        )
+    better = _better_controls(calibration)
+    if better:
+        one = len(better) == 1
+        rivals = title(next(iter(better))) if one else f"{len(better)} of the controls"
+        return "weak", (
+            f"CoS-Low lowers the error of predicting the mean by {gain}, but {rivals} "
+            f"{'does' if one else 'do'} as well or better."
+        )
+    return "helps", (
+        f"On this family CoS-Low carries information: it lowers the error of predicting the mean "
+        f"by {gain}, and no control does better."
+    )
+
+
+def _errors(calibration: Calibration) -> str:
+    _, mae, baseline = _fitted(calibration)
+    return (
+        f"With each of the {len(calibration.fitted)} calibration tasks left out in turn, the fit "
+        f"misses its AUC by {number(mae, 3)} on average; predicting the mean of the other tasks "
+        f"misses it by {number(baseline, 3)}."
+    )
+
+
+def _correlation(calibration: Calibration) -> str:
+    worth, tasks = _fitted(calibration)[0], len(calibration.fitted)
+    if worth.r is None:
+        return ""
+    text = f"CoS-Low and AUC correlate with r{NBSP}={NBSP}{number(worth.r)}"
+    if worth.r_interval is not None:
+        text += f" ({percent(R_LEVEL)} interval {span(worth.r_interval)})"
+        if worth.r_interval[0] <= 0 <= worth.r_interval[1]:
+            text += ", which includes no correlation at all"
+    text += f", over {tasks} tasks."
+    return text + (" With so few tasks none of these numbers is firm." if tasks < FEW_TASKS else "")
+
+
+def _rivals(calibration: Calibration) -> str:
+    rivals, better = calibration.controls, _better_controls(calibration)
+    if not rivals:
+        return ""
+    if not better:
+        tested = "The one control" if len(rivals) == 1 else f"Each of the {len(rivals)} controls"
+        return f"{tested} misses by more in the same test."
+    named = _list([f"{title(name)} ({number(mae, 3)})" for name, mae in better.items()])
+    return f"In the same test as good or better, out of {len(rivals)} controls: {named}."
+
+
+def _better_controls(calibration: Calibration) -> dict[str, float]:
+    """Left-out errors of the controls that are no worse than CoS-Low, the best first."""
+    mae = _fitted(calibration)[1]
+    errors = sorted((worth.mae, name) for name, worth in calibration.controls.items())
+    return {name: error for error, name in errors if error <= mae}
+
+
+def _coverage(held_out: Sequence[TaskReport]) -> str:
+    outcomes = [
+        covered
+        for task in held_out
+        for estimate in task.prediction.estimates
+        if (covered := covers(estimate, task.prediction.measured_labels(estimate.target)))
+        is not None
+    ]
+    if not outcomes:
+        return ""
+    return (
+        f"On the held-out tasks {sum(outcomes)} of {len(outcomes)} predictions hold: the measured "
+        "number of labels lies within the predicted interval."
+    )
+
+
+def covers(estimate: Estimate, measured: float | None) -> bool | None:
+    """Whether the interval holds the labels measured; None without an interval.
+
+    Args:
+        measured: labels at which the target was reached; None where it never was.
+    """
+    if estimate.intervals is None:
+        return None
+    low, high = estimate.intervals[LEVEL]
+    if measured is None:
+        return high is None or not estimate.reachable
+    return low <= measured and (high is None or measured <= high)
+
+
+def _also(estimate: Estimate, prediction: Prediction) -> str:
+    needed = estimate.labels_needed
+    said = NOT_REACHABLE if needed is None else f"about {count(needed)}"
+    measured = measured_labels(prediction, estimate.target)
+    return f"For {percent(estimate.target)}: {said}{_certainty(estimate)}; measured: {measured}."
+
+
+def _certainty(estimate: Estimate) -> str:
+    said = []
+    if estimate.intervals is not None:
+        said.append(f"{percent(LEVEL)} interval {label_span(estimate)}")
+    if estimate.reach_probability is not None:
+        said.append(f"chance of getting there {percent(round(estimate.reach_probability, 2))}")
+    return f" ({', '.join(said)})" if said else ""
+
+
+def _examples(labels: float) -> str:
+    shown = count(labels)
+    return f"about {shown}{NBSP}{'example' if shown == '1' else 'examples'}"
+
+
+def _range(values: Sequence[int], noun: str) -> str:
+    low, high = min(values), max(values)
+    number = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return f"{number} {noun}{'' if high == 1 else 's'}"
+
+
+def _list(items: Sequence[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

@@ -1,0 +1,210 @@
+"""A calibration from its configuration to its page, whatever measures it.
+
+check -> plan -> lease -> cells and CoS-Lows, full or adaptive -> fit -> report. Every door goes
+through `calibrate`: the command line, jobs, Python.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.text import Text
+
+from taskeff.config import RunConfig
+from taskeff.errors import ConfigError, TaskeffError
+from taskeff.estimate.calibration import Calibration
+from taskeff.finetune.cells import Cell
+from taskeff.lease import Lease, Part
+from taskeff.run.adaptive import Imputed, next_step
+from taskeff.run.cost import cheap_first, expected, parameter_count
+from taskeff.run.executor import Executor
+from taskeff.run.logs import FOLDER as LOGS
+from taskeff.run.plan import MIN_CALIBRATION_TASKS, Plan, make_plan
+from taskeff.run.progress import Progress
+from taskeff.run.results import conclude
+from taskeff.storage import redact
+
+
+def calibrate(
+    config: RunConfig,
+    executor: Callable[[RunConfig], Executor],
+    console: Console | None = None,
+    *,
+    part: Part | None = None,
+    only_tasks: Sequence[str] | None = None,
+    only_budgets: Sequence[int] | None = None,
+) -> Calibration | None:
+    """Measure what is missing, fit the family, predict the held-out tasks, write the report.
+
+    What is published is never measured again; running a finished calibration again only rewrites
+    the fit and the page. Executors measure the same, so either goes on where the other stopped.
+
+    Args:
+        executor: `RayExecutor` or `InlineExecutor`.
+        part: (i, n) measures every n-th thing from the i-th and fits nothing. Parts of one n may
+            run at the same time (see `taskeff.lease`); a last call without one fits.
+        only_tasks, only_budgets: measure these cells and fit nothing.
+
+    Returns:
+        The calibration; None where nothing is fitted.
+
+    Raises:
+        TaskeffError: something is wrong with the run (before anything is measured), another driver
+            holds it, or something failed; what was measured is kept.
+    """
+    console = console or Console()
+    started = time.monotonic()
+    part = None if part == (0, 1) else part
+    cells_only = bool(only_tasks or only_budgets)
+    _check(config, part, cells_only=cells_only)
+    plan = make_plan(config, only_tasks=only_tasks, only_budgets=only_budgets)
+    measuring = executor(plan.config)
+    with Lease(plan.store, config.cluster.lease_seconds, part=part) as lease:
+        begin(plan, config, console)
+        run = _Run(plan, measuring, console, lease.check, part)
+        imputed: Imputed = {}
+        with measuring:
+            if cells_only:
+                run.measure_cells(run.cells)
+            elif config.grid == "adaptive":
+                run.measure_coslow()
+                imputed = run.measure_adaptively()
+            else:
+                run.measure_cells(run.cells)
+                run.measure_coslow()
+        if cells_only or part:
+            return None
+        lease.check()
+        seconds = time.monotonic() - started
+        return conclude(plan, run.results, run.signals, seconds, console, imputed)
+
+
+def check_fittable(config: RunConfig) -> None:
+    """What can be known beforehand of whether a line can be fitted.
+
+    Raises:
+        ConfigError: fewer than two calibration tasks.
+    """
+    if len(config.tasks.calibration) < MIN_CALIBRATION_TASKS:
+        raise ConfigError(
+            f"tasks.calibration: {len(config.tasks.calibration)} task(s); "
+            f"a line needs at least {MIN_CALIBRATION_TASKS}"
+        )
+
+
+def begin(plan: Plan, config: RunConfig, console: Console) -> None:
+    """Say what is worth knowing of the plan; publish what workers read from the storage: the
+    resolved configuration as given."""
+    for note in plan.notes:
+        console.print(Text.assemble(("note:", "yellow"), f" {note}"), soft_wrap=True)
+    resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    plan.store.write_bytes(resolved.encode(), "config.yaml")
+
+
+def _check(config: RunConfig, part: Part | None, *, cells_only: bool) -> None:
+    if not cells_only:
+        check_fittable(config)
+    if part and not 0 <= part[0] < part[1]:
+        raise ConfigError(f"part {part[0]}/{part[1]}: give i/n with 0 <= i < n")
+    if part and config.grid == "adaptive" and not cells_only:
+        raise ConfigError(
+            "grid: adaptive decides by all results what to measure next, which parts do not have; "
+            "set grid=full, or run it without --part"
+        )
+
+
+class _Run:
+    """What a run has measured so far, its own share of the work, and how it measures more."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        executor: Executor,
+        console: Console,
+        check: Callable[[], None],
+        part: Part | None,
+    ):
+        self._plan, self._executor, self._console, self._check = plan, executor, console, check
+        i, n = part or (0, 1)
+        jobs: list[Cell | str] = [*cheap_first(plan, plan.cells), *plan.tasks]
+        self.cells = [job for job in jobs[i::n] if isinstance(job, Cell)]
+        self._tasks = [job for job in jobs[i::n] if isinstance(job, str)]
+        self.results = plan.results()
+        self.signals: dict[str, dict[str, Any]] = {}
+
+    def measure_cells(self, wanted: Collection[Cell]) -> None:
+        """Measure those of `wanted` that have no result."""
+        missing = [cell for cell in wanted if cell not in self.results]
+        done = sum(cell in self.results for cell in self.cells)
+        self.results |= self._measure(
+            ("curves", "cells"),
+            missing,
+            (done, len(self.cells)),
+            self._executor.cells,
+            self._plan.results,
+        )
+
+    def measure_coslow(self) -> None:
+        """Measure the CoS-Lows that have no result."""
+        self.signals = self._plan.coslow_results(self._tasks)
+        missing = [name for name in self._tasks if name not in self.signals]
+        total = len(self._tasks)
+        self.signals |= self._measure(
+            ("CoS-Low", "tasks"),
+            missing,
+            (total - len(missing), total),
+            self._executor.coslow,
+            self._plan.coslow_results,
+        )
+
+    def measure_adaptively(self) -> Imputed:
+        """Measure round by round until every task is determined; what need not be measured."""
+        while (step := next_step(self._plan, self.results, self.signals)).cells:
+            self.measure_cells(step.cells)
+        skipped = sum(map(len, step.imputed.values())) * len(self._plan.config.training.seeds)
+        self._console.print(
+            f"curves: {skipped} of {len(self.cells)} cells are determined by the others"
+        )
+        return step.imputed
+
+    def _measure(
+        self,
+        words: tuple[str, str],
+        missing: Sequence[Any],
+        counts: tuple[int, int],
+        measure: Callable[..., None],
+        published: Callable[[Sequence[Any]], dict[Any, dict[str, Any]]],
+    ) -> dict[Any, dict[str, Any]]:
+        """One pass: `missing` is measured and its results are read, each once.
+
+        Args:
+            words: what is measured, and what is counted.
+            counts: how many are done, and how many there are in all.
+        """
+        (what, things), (done, total) = words, counts
+        if not missing:
+            self._console.print(f"{what}: all {total} {things} are measured already")
+            return {}
+        self._console.print(f"{what}: {len(missing)} of {total} {things} to measure")
+        parameters = parameter_count(self._plan.config)
+        seconds = expected(self._plan, missing, self.results, parameters).seconds
+        lanes = self._executor.lanes
+        with Progress(self._console, seconds, total=total, done=done, lanes=lanes) as progress:
+            measure(self._plan, seconds, progress, self._check)
+        if progress.failures:
+            reasons = "".join(f"\n- {n}: {why}" for n, why in sorted(progress.failures.items()))
+            raise TaskeffError(
+                f"{what}: {len(progress.failures)} failed, what the others measured is kept: mend "
+                "the cause and run the same command again. Logs: "
+                f"{redact(self._plan.store.child(LOGS).uri)}{reasons}"
+            )
+        found = published(missing)
+        if left := len(missing) - len(found):
+            raise TaskeffError(
+                f"stopped with {left} {things} to go; the same command measures them"
+            )
+        return found

@@ -1,0 +1,162 @@
+"""A task of the user's own in two steps: select what to label, score it once labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from taskeff.config import SHARD_ROWS, CosLowConfig, ModelConfig, ScoringConfig
+from taskeff.coslow.data_set import DataSet
+from taskeff.coslow.draw import Waiting, labelled
+from taskeff.coslow.engines import BuiltinEngine
+from taskeff.coslow.fingerprint import fingerprint, signal_hash
+from taskeff.coslow.handoff import Form, hand_off
+from taskeff.coslow.pipeline import Scored, Worker
+from taskeff.coslow.pool import Pool, RenderedPool, SpecPool
+from taskeff.coslow.result import measure
+from taskeff.errors import ConfigError, DataError, ModelError
+from taskeff.estimate.calibration import Calibration
+from taskeff.estimate.fingerprint import compare_fingerprints
+from taskeff.models import family_identity, load_model, load_tokenizer
+from taskeff.storage import Store
+from taskeff.tasks.task import load_spec
+
+SHOWN = 5
+
+Progress = Callable[[int], None]
+"""Called with the rows scored so far."""
+
+
+def select(
+    model: ModelConfig,
+    task: str | Path | None,
+    out: str | Path,
+    settings: CosLowConfig | None = None,
+    *,
+    pool: str | Path | None = None,
+    family: str | None = None,
+    form: Form = "jsonl",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Choose the pool rows to label; write the files to label and `selection.json` to `out`.
+
+    A run that was stopped goes on with the next shard.
+
+    Args:
+        task: a bundled task's name or a task file; its training split is the pool, no label read.
+        pool: instead of a task, a file of rendered prompts; see `RenderedPool`.
+        family: a calibration that the result is to be compared with: what it would refuse is
+            refused now.
+        form: what the files to label are written for.
+        seed: of a bundled task, and of a task's split into training and test rows.
+
+    Returns:
+        `selection.json`: `rows` are the records handed out (id, text, text_hash, confidence,
+        choices, label), `pool`, `unscored` and `problems` say what became of the others.
+
+    Raises:
+        TaskeffError: a bad task, pool or model, or an `out` that cannot be written or holds files
+            that were handed out before.
+    """
+    settings = settings or CosLowConfig()
+    if (task is None) == (pool is None):
+        raise ConfigError("give either a task (--task) or a file of rendered prompts (--pool)")
+    rows: Pool = (
+        SpecPool(load_spec(task), seed, settings, labelled=False)
+        if task is not None
+        else RenderedPool(str(pool), settings)
+    )
+    store = _fresh(out, form)
+    tokenizer = load_tokenizer(model)
+    identity = family_identity(model, tokenizer)
+    measured = fingerprint(identity, model, settings)
+    about = rows.about
+    if about.rendered:  # by which template is not known
+        del measured["template_hash"]
+    if family is not None:
+        compare_fingerprints(Calibration.load(family).fingerprint, measured, family)
+    data = DataSet(
+        name=about.name,
+        pool=rows,
+        folder=store,
+        settings=settings,
+        made_with=signal_hash(about.decided_by, identity, model.dtype, settings, tasks_seed=seed),
+        fingerprint=measured,
+        shard_rows=SHARD_ROWS,
+        form=form,
+    )
+    engine = BuiltinEngine(model, settings, ScoringConfig())
+    done = 0
+    for event in Worker(engine, tokenizer, gradients=False).run(data):
+        if isinstance(event, Scored):
+            done += event.rows
+            if progress is not None:
+                progress(done)
+        elif event.status == "failed":
+            raise DataError(event.reason)
+    return store.read_json("selection.json")
+
+
+def left_out(selection: Mapping[str, Any]) -> list[str]:
+    """What became of the pool's rows, a line each: those used, those left out and why."""
+    pool = selection["pool"]
+    lines = [f"pool: {pool['rows']} rows, {selection['n_scored']} with a confidence"]
+    if pool["duplicates"]:
+        lines.append(f"left out: {pool['duplicates']} rows that repeat another")
+    if pool["left_out"]:
+        lines.append(f"left out: {pool['left_out']} rows by doc_to_keep")
+    if selection["unscored"]:
+        lines.append(f"left out: {selection['unscored']} rows without a confidence:")
+        lines += [f"  {problem}" for problem in selection["problems"][:SHOWN]]
+    return [*lines, *([f"note: {pool['note']}"] if pool["note"] else [])]
+
+
+def _fresh(out: str | Path, form: Form) -> Store:
+    """A writable store without an earlier selection: its files may hold labels by now."""
+    store = Store(str(out))
+    store.check_writable()
+    for name in ("selection.json", *hand_off([], form, None)):
+        if store.exists(name):
+            raise ConfigError(
+                f"{store.path(name)} is there already and may hold labels or belong to them; "
+                "give another folder or remove it"
+            )
+    return store
+
+
+def score(model: ModelConfig, out: str | Path, labels: str | Path | None = None) -> dict[str, Any]:
+    """CoS-Low of the examples that `select` handed out to `out`, now labelled.
+
+    Args:
+        labels: the filled file, in any of the formats; default the one that `select` wrote.
+
+    Returns:
+        `coslow.json`: cos_low (the median), mean_cosine, balanced_cosine (the median with labels
+        weighted equally; None where they are many), the intervals of the first two, ids of
+        excluded and pairs of equal examples, fingerprint. The N x N cosines, losses and gradient
+        norms go to `cosines.parquet`.
+
+    Raises:
+        TaskeffError: labels missing or changed, or another model than `select` used.
+    """
+    store = Store(str(out))
+    selection = store.read_json("selection.json")
+    examples = labelled(store, selection, None if labels is None else str(labels))
+    if isinstance(examples, Waiting):
+        raise DataError(examples.reason)
+    tokenizer = load_tokenizer(model)
+    _check_model(selection["fingerprint"], family_identity(model, tokenizer))
+    selection["fingerprint"]["dtype"] = model.dtype
+    return measure(store, selection, examples, load_model(model), tokenizer)
+
+
+def _check_model(selected: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    now = {**identity, "template_hash": identity["chat_template"]}
+    for name in ("model", "revision", "template_hash"):
+        if name in selected and selected[name] != now[name]:
+            raise ModelError(
+                f"these rows were selected with {name} {selected[name]!r}, this is {now[name]!r}; "
+                "score with the model that `select` used, or select again"
+            )
