@@ -87,7 +87,7 @@ def run_config(model: str, storage: str, lanes: int, **training: Any):
             },
             "evaluation": {"test_cap": 64},
             "coslow": {"n_examples": 8},
-            "cluster": {"max_concurrent_jobs": lanes, "rows_per_job": 4},
+            "cluster": {"max_concurrent_jobs": lanes, "task_seeds_per_job": 4},
         },
         "benchmark",
     )

@@ -26,12 +26,13 @@ from typing import Any
 import numpy as np
 import yaml
 from scipy.stats import spearmanr
-from taskeff.distributed.ranking import rank
 
 from taskeff.config import RankConfig, RunConfig, parse_config
+from taskeff.distributed.coslow import OnRay
 from taskeff.errors import TaskeffError
 from taskeff.estimate.regression import bootstrap_interval, left_out_means, left_out_predictions
 from taskeff.estimate.run_tables import task_curves
+from taskeff.run.ranking import rank
 from taskeff.storage import Store
 from taskeff.tasks.task import load_spec, load_task
 
@@ -216,7 +217,7 @@ def main() -> int:
         rows: list[dict[str, Any]] = []
         if options.out:
             manifest = make_manifest(run, Path(options.out) / "data", options.datasets)
-            rows = rank(rank_config(run, manifest, options))
+            rows = rank(rank_config(run, manifest, options), OnRay())
     except TaskeffError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

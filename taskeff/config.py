@@ -99,7 +99,7 @@ class TrainingConfig(_Section):
     mixed_precision: Literal["no", "bf16"] = "no"
     """bf16: weights and optimiser states stay float32, passes run in bfloat16."""
     strategy: Literal["auto", "single", "ddp", "fsdp", "deepspeed"] = "auto"
-    """How a row's workers share the model; auto: see `taskeff.finetune.strategies.choose`."""
+    """How a job's workers share the model; auto: see `taskeff.finetune.strategies.choose`."""
     deepspeed_config: dict[str, Any] | None = None
     """A DeepSpeed JSON file, read where the run is started so that workers need not find it.
     It says how to shard; optimiser, batch, clipping and precision are this section's."""
@@ -207,7 +207,8 @@ class ScoringConfig(_Section):
     shard_rows: int = Field(default=SHARD_ROWS, ge=1)
     """Rows scored, published and resumed together."""
     actors: tuple[int, int] = (1, 2)
-    """Fewest and most actors that hold the model; the pool grows as work queues up."""
+    """Fewest and most actors that hold the model; the pool grows as work queues up. Default in a
+    calibration on GPUs: up to all that its `cluster.node_types` hold."""
     cpus_per_actor: float = Field(default=0.5, gt=0)
     gpus_per_actor: float | None = Field(default=None, ge=0)
     """A fraction puts several actors on one GPU; default: as many as a worker of a calibration's
@@ -256,25 +257,45 @@ class NodeType(_Section):
     """Memory of one GPU; unknown: not checked."""
     memory_gb: float | None = Field(default=None, gt=0)
     """The machine's memory; unknown: not checked."""
+    accelerator: str | None = None
+    """What Ray calls its GPUs (H100, A100, L4); unknown: taken for any kind."""
     max_nodes: int = Field(default=1, ge=1)
+
+    def holds(self, cpus: float, gpus: float) -> int:
+        """How many processes of so many CPUs and GPUs one such machine holds."""
+        shares = [self.cpus / cpus]
+        if gpus:
+            shares.append(self.gpus / gpus)
+        return int(min(shares) + 1e-9)
 
 
 class ClusterConfig(_Section):
-    """What one row of cells asks of the Ray cluster."""
+    """What one job, cells that a worker group measures, asks of the Ray cluster."""
 
-    workers_per_row: int = Field(default=1, ge=1)
+    workers_per_job: int = Field(default=1, ge=1)
     cpus_per_worker: float = Field(default=1, gt=0)
     gpus_per_worker: float = Field(default=0, ge=0)
-    max_concurrent_jobs: int = Field(default=2, ge=1)
-    """Jobs that run side by side; what the cluster can place, not what it has now."""
-    rows_per_job: int = Field(default=1, ge=1)
-    """Rows measured one after the other by one worker group: starting a group costs some 25
-    seconds of imports, which tiny rows should share; rows of their own job fail on their own."""
+    accelerator: str | None = None
+    """The kind of GPU that jobs are placed on, as Ray calls it (H100, A100, L4); default: any."""
+    max_concurrent_jobs: int | None = Field(default=None, ge=1)
+    """Jobs that run side by side, at most; default: what `node_types` hold, 2 without them."""
+    task_seeds_per_job: int = Field(default=1, ge=1)
+    """Tasks and seeds measured one after the other by one worker group: starting a group costs some
+    25 seconds of imports, which tiny tasks should share; those of their own job fail alone."""
     threads_per_worker: int = Field(default=1, ge=1)
     max_failures: int = Field(default=2, ge=0)
     """How often a job whose worker, node or trial died is started again."""
     node_types: tuple[NodeType, ...] = ()
-    """The machines the cluster may start; what can never be placed on them is refused at once."""
+    """The machines the cluster may start, the head left out; what can never be placed on them is
+    refused at once."""
+    head_memory_gb: float | None = Field(default=None, gt=0)
+    """The head's memory, where the driver and a process per running job live; unknown: not
+    checked."""
+    max_hours: float | None = Field(default=None, gt=0)
+    """A start of the run ends after so long, with what is measured by then."""
+    max_gpu_hours: float | None = Field(default=None, gt=0)
+    """A start of the run ends when its lanes have held so many GPU-hours, busy or waiting for
+    room."""
     placement_timeout: float = Field(default=30, gt=0)
     """Minutes to wait for room for the first job, scale-up included."""
     lease_seconds: float = Field(default=120, ge=1)
@@ -328,10 +349,15 @@ class RunConfig(_Section):
 
     @model_validator(mode="after")
     def _training_fits(self) -> RunConfig:
-        if self.training.strategy == "single" and self.cluster.workers_per_row > 1:
+        if self.training.strategy == "single" and self.cluster.workers_per_job > 1:
             raise ValueError(
-                f"training.strategy single uses one worker, cluster.workers_per_row is "
-                f"{self.cluster.workers_per_row}; use auto, ddp, fsdp or deepspeed"
+                f"training.strategy single uses one worker, cluster.workers_per_job is "
+                f"{self.cluster.workers_per_job}; use auto, ddp, fsdp or deepspeed"
+            )
+        if self.cluster.max_gpu_hours and not self.cluster.gpus_per_worker:
+            raise ValueError(
+                "cluster.max_gpu_hours: the run uses no GPU (cluster.gpus_per_worker 0); give "
+                "cluster.max_hours"
             )
         if self.training.mixed_precision != "no" and self.model.dtype != "float32":
             raise ValueError(
@@ -347,11 +373,16 @@ class RunConfig(_Section):
 
     @property
     def actors(self) -> ScoringConfig:
-        """`scoring` with the GPUs that it leaves to `cluster`."""
-        if self.scoring.gpus_per_actor is not None:
-            return self.scoring
-        gpus = self.cluster.gpus_per_worker
-        return self.scoring.model_copy(update={"gpus_per_actor": gpus})
+        """`scoring` with what it leaves to `cluster`: GPUs and the number of actors."""
+        scoring, cluster = self.scoring, self.cluster
+        gpus = scoring.gpus_per_actor
+        gpus = cluster.gpus_per_worker if gpus is None else gpus
+        update: dict[str, Any] = {"gpus_per_actor": gpus}
+        if cluster.node_types and gpus and "actors" not in scoring.model_fields_set:
+            cpus = scoring.cpus_per_actor
+            held = sum(kind.max_nodes * kind.holds(cpus, gpus) for kind in cluster.node_types)
+            update["actors"] = (1, max(held, 1))
+        return scoring.model_copy(update=update)
 
 
 class RankConfig(_Section):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
+
+from taskeff.coslow.result import RESULT, TABLE
+from taskeff.run.plan import Plan
 
 TASKS = ("name_gender", "part_of_speech", "sentiment_words")
 
@@ -27,9 +31,24 @@ def run_values(model: Path, storage: Path, **changes) -> dict:
         "evaluation": {"test_cap": 30},
         "coslow": {"n_examples": 8, "pool_cap": 80, "max_new_tokens": 4, "rank": 4},
         "curve": {"cap": 32},
-        "cluster": {"rows_per_job": 2},
+        "cluster": {"task_seeds_per_job": 2},
     }
     return {**values, **changes}
+
+
+def publish_signal(plan: Plan, task: str, cos_low: float, about: float = 0.02) -> dict[str, Any]:
+    """A made-up CoS-Low of the task, published as if it were measured."""
+    result = dict.fromkeys(TABLE, 0.5) | {
+        "task": task,
+        "cos_low": cos_low,
+        "cos_low_low": cos_low - about,
+        "cos_low_high": cos_low + about,
+        "random_cosine": 0.3,
+        "mean_confidence": 0.7,
+        "n_labels": 2,
+    }
+    plan.folder(task).write_json(result, RESULT)
+    return result
 
 
 def markers(storage: Path) -> dict[str, int]:

@@ -70,7 +70,6 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     from benchmarks.kernel.tables import results
-
     from benchmarks.replication.targets import read_measurements
 
     text = results(read(MEASURED), read_measurements(ARCHIVE.parent), NEW, OLD)

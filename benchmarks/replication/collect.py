@@ -13,8 +13,8 @@ import numpy as np
 from benchmarks.replication.noise import measure_noise
 from benchmarks.replication.targets import STATISTICS
 from taskeff.run.archive import export_results
+from taskeff.run.data_sets import run_fingerprint
 from taskeff.run.plan import Plan
-from taskeff.run.results import run_fingerprint
 from taskeff.storage import canonical_json
 from taskeff.tasks.suite.__main__ import LONGEST_NGRAM
 from taskeff.tasks.task import Task

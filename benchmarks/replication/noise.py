@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.replication.targets import STATISTICS
+from taskeff.coslow.data_set import read_confidences
 from taskeff.coslow.gradients import LoRA, gradient_gram
 from taskeff.coslow.statistic import coslow
 from taskeff.finetune.loop import FineTuner
 from taskeff.models import load_model, load_tokenizer
+from taskeff.run.archive import drawn
 from taskeff.run.plan import Plan
 from taskeff.storage import Store
 from taskeff.tasks.prompts import Prompter
@@ -47,7 +49,7 @@ def measure_noise(
     signal = plan.folder(name)
     store = plan.store.child("noise", f"task={name}", hash_)
     if not store.exists("result.json"):
-        if model is None or not signal.exists("confidence.parquet"):
+        if model is None or not signal.exists("pool.json"):
             return None
         result = {"hash": hash_, **_Study(plan, task, signal, model).result()}
         store.write_json(result, "result.json")
@@ -60,16 +62,15 @@ class _Study:
         self.settings = plan.config.coslow
         self.prompter = Prompter(load_tokenizer(plan.config.model), task.spec.description)
         self.labelled = {example.id: example for example in task.train}
-        table = signal.read_table("confidence.parquet").to_pydict()
         known = [
-            (confidence, index, id_)
-            for index, (id_, confidence) in enumerate(
-                zip(table["id"], table["confidence"], strict=True)
+            (confidence, place, f"{task.spec.training_split}-{number}")
+            for place, (number, confidence) in enumerate(
+                zip(*read_confidences(signal), strict=True)
             )
             if confidence is not None
         ]
         self.by_confidence = [id_ for _, _, id_ in sorted(known)]
-        selection = signal.read_json("selection.json")
+        selection = drawn(signal.read_json("selection.json"))
         self.low, self.random = selection["low"], selection["random"]
 
     def result(self) -> dict[str, Any]:

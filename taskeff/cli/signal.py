@@ -12,6 +12,7 @@ import typer
 from taskeff.cli.options import AsJson, Dtype, Family, Model, show
 
 app = typer.Typer()
+SUSPECTS = 5  # ids shown
 
 
 @app.command()
@@ -101,14 +102,46 @@ def score(
     ] = None,
     family: Family = None,
     dtype: Dtype = None,
+    kernel: Annotated[
+        bool,
+        typer.Option(
+            "--kernel", help="Also what a fine-tune on these labels would score; takes longer."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """CoS-Low of the labelled examples."""
+    """CoS-Low of the labelled examples; with --kernel a pilot without a fine-tune."""
     from taskeff.run.labelling import score as measure
 
     as_selected = {"dtype": dtype_of_selection(out)} if dtype is None and family is None else None
     as_family = measured_as(family, {})[1] if family else as_selected
-    show(measure(named_model(model, dtype, as_family), out, labels), as_json)
+    found = measure(named_model(model, dtype, as_family), out, labels, kernel=kernel)
+    show(found if as_json else {k: v for k, v in found.items() if k != "kernel"}, as_json)
+    if kernel and not as_json:
+        for line in kernel_lines(found["kernel"]):
+            print(line)
+
+
+def kernel_lines(found: dict[str, Any]) -> list[str]:
+    """A `KernelPilot` for a person to read."""
+    low, high = found["interval"]
+    n, offered = found["n_rows"], found["n_offered"]
+    curve = ", ".join(f"{p['accuracy']:.2f} at {p['n']}" for p in found["curve"])
+    lines = [
+        f"kernel: a fine-tune on {n - 1} of these labels would get {found['accuracy']:.2f} of the "
+        f"others right [{low:.2f}, {high:.2f}] ({found['level']:.0%}), macro F1 "
+        f"{found['macro_f1']:.2f}",
+        f"  by labels: {curve}",
+    ]
+    if offered < len(found["answers"]):
+        lines.append(
+            f"  too high by what the model misses: of {len(found['answers'])} answers each row "
+            f"was offered its label and the {offered - 1} likeliest"
+        )
+    if found["suspects"]:
+        shown = ", ".join(found["suspects"][:SUSPECTS])
+        lines.append(f"  labels that the others speak against, the least likely first: {shown}")
+    return lines
 
 
 def dtype_of_selection(out: Path) -> str:

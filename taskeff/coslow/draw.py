@@ -115,7 +115,8 @@ def _problems(folder: Store, parts: Sequence[str]) -> list[str]:
     found: list[str] = []
     for part in parts:
         table = folder.read_table(part)
-        bad = table.filter(pc.is_null(table["confidence"])).to_pylist()
+        missing = pc.field("confidence").is_null()
+        bad = table.filter(missing).to_pylist()
         found += [f"{row['where']}: {row['reason']}" for row in bad[:MOST_PROBLEMS]]
         if len(found) >= MOST_PROBLEMS:
             break

@@ -8,6 +8,9 @@ learning curve; nothing is trained.
 Shapes: N labelled rows, C answers of a row.
 """
 
+# pyright: basic
+# numpy and scipy declare only a part of their types.
+
 from __future__ import annotations
 
 import math
@@ -19,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix
 
 from taskeff.errors import DataError
 
@@ -59,6 +61,8 @@ class KernelPilot:
         macro_f1: mean F1 over the answers that are labelled or predicted.
         confusion: rows by label (first index) and predicted answer, in the order of `answers`.
         curve: by labels; the last point, N - 1, is `accuracy`.
+        n_offered: answers offered to a row; fewer than all make the accuracy too high, because
+            the label is always one of them.
         predicted: each row's predicted answer.
         margins: each row's score of its own label above the best other answer's: below 0 where
             the other rows speak against the label.
@@ -72,6 +76,7 @@ class KernelPilot:
     level: float
     macro_f1: float
     n_rows: int
+    n_offered: int
     answers: tuple[str, ...]
     confusion: tuple[tuple[int, ...], ...]
     curve: tuple[Point, ...]
@@ -208,7 +213,8 @@ def answer_kernel(
     if places.min() < 0 or places.max() >= c:
         raise DataError(f"a label is answer {places.max()} of 0 to {c - 1}; correct the labels")
     if not np.isfinite(values).all():
-        row, answer = divmod(int(np.flatnonzero(~np.isfinite(values).all(1))[0]), c)
+        # One such gradient spoils a column in every row; only the diagonal tells whose it is.
+        row, answer = divmod(int(np.argmin(np.isfinite(values.diagonal()))), c)
         raise DataError(f"{_named(names, row, answer)}: the gradient is not finite; drop the row")
     if not np.allclose(values, values.T, rtol=1e-6, atol=1e-6 * np.abs(values).max()):
         raise DataError("the matrix of answer gradients is not symmetric; measure it again")
@@ -249,11 +255,15 @@ def kernel_pilot(
     n = len(labels)
     names = [str(i) for i in range(n)] if ids is None else [str(i) for i in ids]
     shown = np.tile(np.arange(len(answers)), (n, 1)) if offered is None else np.asarray(offered)
-    _check_labels(labels, answers, names, level)
+    check_labels(labels, answers, names)
+    if not 0 < level < 1:
+        raise DataError(f"level {level} is no share; give one between 0 and 1, 0.8 say")
     label = np.array([list(answers).index(one) for one in labels])
     if shown.shape[:1] != (n,) or not (shown == label[:, None]).any(1).all():
         raise DataError("every row's label must be among the answers offered for it")
-    called = [[name, *(answers[a] for a in row)] for name, row in zip(names, shown, strict=True)]
+    called = [
+        [name, *(str(answers[a]) for a in row)] for name, row in zip(names, shown, strict=True)
+    ]
     own = (shown == label[:, None]).argmax(1)
     kernel = answer_kernel(matrix, own.tolist(), names=called)
     scores = kernel.left_out_scores(ridge)
@@ -262,20 +272,19 @@ def kernel_pilot(
     others = scores.copy()
     others[rows, own] = -np.inf
     margins = scores[rows, own] - others.max(1)
-    hits = int((predicted == label).sum())
+    confusion = _confusion(label, predicted, len(answers))
+    hits = int(confusion.trace())
     ends = binomtest(hits, n).proportion_ci(level, method="wilson")
     doubtful = [int(i) for i in np.argsort(margins, kind="stable") if margins[i] < 0]
     return KernelPilot(
         accuracy=hits / n,
         interval=(float(ends.low), float(ends.high)),
         level=level,
-        macro_f1=_macro_f1(label, predicted),
+        macro_f1=_macro_f1(confusion),
         n_rows=n,
+        n_offered=shown.shape[1],
         answers=tuple(answers),
-        confusion=tuple(
-            tuple(int(v) for v in row)
-            for row in confusion_matrix(label, predicted, labels=range(len(answers)))
-        ),
+        confusion=tuple(tuple(int(v) for v in row) for row in confusion),
         curve=tuple(kernel.curve(ridge=ridge, subsets=subsets, seed=seed)),
         predicted=tuple(answers[int(i)] for i in predicted),
         margins=tuple(float(m) for m in margins),
@@ -287,21 +296,8 @@ def kernel_pilot(
     )
 
 
-def _macro_f1(label: Ints, predicted: Ints) -> float:
-    kinds = np.union1d(label, predicted)
-    table = confusion_matrix(label, predicted, labels=kinds)
-    return float(np.mean(2 * table.diagonal() / (table.sum(0) + table.sum(1))))
-
-
-def _error(accuracy: float, tested: int, subset_variance: float) -> float:
-    return math.sqrt(accuracy * (1 - accuracy) / tested + subset_variance)
-
-
-def _check_labels(
-    labels: Sequence[str], answers: Sequence[str], ids: Sequence[str], level: float
-) -> None:
-    if not 0 < level < 1:
-        raise DataError(f"level {level} is no share; give one between 0 and 1, 0.8 say")
+def check_labels(labels: Sequence[str], answers: Sequence[str], ids: Sequence[str]) -> None:
+    """That there are enough rows and that their labels differ; DataError says what is missing."""
     if len(ids) != len(labels):
         raise DataError(f"{len(ids)} ids for {len(labels)} labels; give one each")
     for name, label in zip(ids, labels, strict=True):
@@ -320,6 +316,21 @@ def _check_labels(
             f"every row has the label {labels[0]!r}, so there is nothing to tell apart; "
             "label rows of other answers too"
         )
+
+
+def _confusion(label: Ints, predicted: Ints, c: int) -> Ints:
+    table = np.zeros((c, c), dtype=np.int64)
+    np.add.at(table, (label, predicted), 1)
+    return table
+
+
+def _macro_f1(confusion: Ints) -> float:
+    met = confusion.sum(0) + confusion.sum(1)
+    return float(np.mean(2 * confusion.diagonal()[met > 0] / met[met > 0]))
+
+
+def _error(accuracy: float, tested: int, subset_variance: float) -> float:
+    return math.sqrt(accuracy * (1 - accuracy) / tested + subset_variance)
 
 
 def _check_distinct(blocks: Floats, names: Sequence[Sequence[str]] | None) -> None:
@@ -343,4 +354,12 @@ def _named(names: Sequence[Sequence[str]] | None, row: int, answer: int) -> str:
     return f"row {names[row][0]}, answer {names[row][answer + 1]!r}"
 
 
-__all__ = ["RIDGE", "AnswerKernel", "KernelPilot", "Point", "answer_kernel", "kernel_pilot"]
+__all__ = [
+    "RIDGE",
+    "AnswerKernel",
+    "KernelPilot",
+    "Point",
+    "answer_kernel",
+    "check_labels",
+    "kernel_pilot",
+]

@@ -42,7 +42,7 @@ def run_cells(
     Raises:
         ClusterError: nothing could be placed within `cluster.placement_timeout`.
     """
-    schedule = make_schedule(cells, lanes, per_job=plan.config.cluster.rows_per_job)
+    schedule = make_schedule(cells, lanes, per_job=plan.config.cluster.task_seeds_per_job)
     progress.console.print(f"  {len(schedule.jobs)} jobs, {lanes} at a time")
     while schedule.jobs:
         crashed = _run(plan, schedule, progress, lanes, check)

@@ -119,19 +119,19 @@ def quiet_data() -> Iterator[DataContext]:
 
 def _check_machine(cluster: ClusterConfig) -> None:
     cores = os.cpu_count() or 1
-    asked = cluster.workers_per_row * cluster.cpus_per_worker
+    asked = cluster.workers_per_job * cluster.cpus_per_worker
     if asked > cores:
         raise ClusterError(
-            f"a job asks for {asked:g} CPUs (cluster.workers_per_row x cpus_per_worker), this "
+            f"a job asks for {asked:g} CPUs (cluster.workers_per_job x cpus_per_worker), this "
             f"machine has {cores}; ask for less, or set RAY_ADDRESS to a cluster"
         )
-    gpus = cluster.workers_per_row * cluster.gpus_per_worker
+    gpus = cluster.workers_per_job * cluster.gpus_per_worker
     if gpus:
         import torch
 
         found = torch.cuda.device_count()
         if gpus > found:
             raise ClusterError(
-                f"a job asks for {gpus:g} GPUs (cluster.workers_per_row x gpus_per_worker), this "
+                f"a job asks for {gpus:g} GPUs (cluster.workers_per_job x gpus_per_worker), this "
                 f"machine has {found}; ask for less, or set RAY_ADDRESS to a cluster"
             )

@@ -91,9 +91,11 @@ def scaling(cluster: ClusterConfig) -> train.ScalingConfig:
     if cluster.gpus_per_worker:
         resources["GPU"] = cluster.gpus_per_worker
     return train.ScalingConfig(
-        num_workers=cluster.workers_per_row,
+        num_workers=cluster.workers_per_job,
         use_gpu=cluster.gpus_per_worker > 0,
         resources_per_worker=resources,
+        accelerator_type=cluster.accelerator if cluster.gpus_per_worker else None,
+        placement_strategy="PACK",  # on one node where they fit it
     )
 
 

@@ -1,11 +1,11 @@
 """The adaptive grid: which budget of a calibration task to measure next, and when to stop.
 
-1. `scouts` names the rows (tasks) to measure in full; `scout_prior` fits the family's prior on
-   their curves. The prior never depends on which other rows happen to have finished, so that a
+1. `scouts` names the tasks to measure in full; `scout_prior` fits the family's prior on
+   their curves. The prior never depends on which other tasks happen to have finished, so that a
    resumed or parallel run decides the same.
-2. `tolerances` says how well every row's area must be known.
-3. `decide` takes one row's scores so far: the budget to measure next, the one that narrows the
-   area most per unit of cost; or that the row is determined, with posterior means for the budgets
+2. `tolerances` says how well every task's area must be known.
+3. `decide` takes one task's scores so far: the budget to measure next, the one that narrows the
+   area most per unit of cost; or that the task is determined, with posterior means for the budgets
    not measured, to be marked as imputed and never as measured.
 
 The areas are to be regressed on CoS-Low afterwards. Imputing without CoS-Low would flatten that
@@ -27,19 +27,19 @@ from taskeff.estimate.prior import MIN_RISES, CurvePrior, fit_prior
 from taskeff.estimate.shapes import Beta, fit_shape
 
 SCOUTS = 10
-"""Rows to measure in full before any cell is skipped: the prior needs eight, some may not rise."""
+"""Tasks to measure in full before any cell is skipped: the prior needs eight, some may not rise."""
 TOLERANCE = 0.015
-"""Standard deviation of the area of a row of average leverage that counts as determined."""
+"""Standard deviation of the area of a task of average leverage that counts as determined."""
 DRAWS = 2000
 """Curves drawn for a decision: two thousand give the area's standard deviation to 2 %."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do with one row of the grid.
+    """What to do with one task of the grid.
 
     Attributes:
-        next_budget: the budget to measure next, in labels; None when the row is determined.
+        next_budget: the budget to measure next, in labels; None when the task is determined.
         imputed: budget -> posterior mean score in [0, 1] of every budget not measured.
         auc: posterior mean area under the task's curve.
         auc_sd: its standard deviation.
@@ -51,40 +51,40 @@ class Decision:
     auc_sd: float
 
 
-def scouts(rows: Sequence[str], cos_low: Mapping[str, float], count: int = SCOUTS) -> list[str]:
-    """The rows to measure in full, in their given order.
+def scouts(tasks: Sequence[str], cos_low: Mapping[str, float], count: int = SCOUTS) -> list[str]:
+    """The tasks to measure in full, in their given order.
 
     Half of them are those on which the slope rests most (highest leverage), the others the first
     of the rest.
 
     Args:
-        rows: names of all calibration rows, in the plan's order.
+        tasks: names of all calibration tasks, in the plan's order.
         cos_low: CoS-Low of each; empty where it is not measured yet, which makes the scouts simply
-            the first rows.
+            the first tasks.
         count: how many.
     """
-    leverage = _leverage(rows, cos_low)
-    heavy = sorted(rows, key=lambda name: (-leverage[name], name))[: count // 2] if cos_low else []
-    chosen = [*heavy, *(name for name in rows if name not in heavy)][:count]
-    return [name for name in rows if name in chosen]
+    leverage = _leverage(tasks, cos_low)
+    heavy = sorted(tasks, key=lambda name: (-leverage[name], name))[: count // 2] if cos_low else []
+    chosen = [*heavy, *(name for name in tasks if name not in heavy)][:count]
+    return [name for name in tasks if name in chosen]
 
 
 def tolerances(
-    rows: Sequence[str], cos_low: Mapping[str, float], tolerance: float = TOLERANCE
+    tasks: Sequence[str], cos_low: Mapping[str, float], tolerance: float = TOLERANCE
 ) -> dict[str, float]:
     """Row -> standard deviation of its area that counts as determined.
 
-    Inversely as the root of the row's leverage, so that what is left open moves the fitted line
-    equally little whichever row it is in.
+    Inversely as the root of the task's leverage, so that what is left open moves the fitted line
+    equally little whichever task it is in.
 
     Args:
-        rows: names of all calibration rows.
-        cos_low: CoS-Low of each; empty where it is not measured yet: all rows alike.
-        tolerance: that of a row of average leverage.
+        tasks: names of all calibration tasks.
+        cos_low: CoS-Low of each; empty where it is not measured yet: all tasks alike.
+        tolerance: that of a task of average leverage.
     """
-    leverage = _leverage(rows, cos_low)
+    leverage = _leverage(tasks, cos_low)
     average = sum(leverage.values()) / len(leverage)
-    return {name: tolerance * float(np.sqrt(average / leverage[name])) for name in rows}
+    return {name: tolerance * float(np.sqrt(average / leverage[name])) for name in tasks}
 
 
 def scout_prior(
@@ -92,7 +92,7 @@ def scout_prior(
     cos_low: Mapping[str, float],
     ceilings: Mapping[str, float | None] | None = None,
 ) -> CurvePrior | None:
-    """The prior of a family from rows measured in full.
+    """The prior of a family from tasks measured in full.
 
     Args:
         curves: their curves, by distinct names, in any order.
@@ -128,26 +128,26 @@ def decide(
     tolerance: float = TOLERANCE,
     seed: int = 0,
 ) -> Decision:
-    """The next budget of a row worth measuring, or that the row is determined.
+    """The next budget of a task worth measuring, or that the task is determined.
 
     Args:
         prior: from `scout_prior`.
         measured: budget -> score in [0, 1], averaged over seeds; budget 0, the zero-shot score,
             must be among them.
-        grid: all budgets of the row above 0, in labels, up to `cap`.
+        grid: all budgets of the task above 0, in labels, up to `cap`.
         costs: what measuring each budget of the grid costs, in any one unit, above 0.
         cap: the largest budget of the curve, in labels.
-        cos_low: the row's CoS-Low; None exactly if the prior was fitted without.
+        cos_low: the task's CoS-Low; None exactly if the prior was fitted without.
         ceiling: the score that counts as 1 where it is fixed beforehand, else None.
         n_test: test examples behind a score.
-        tolerance: the row's own, from `tolerances`; 0 measures all.
+        tolerance: the task's own, from `tolerances`; 0 measures all.
         seed: seed of the draws; the same input always gives the same decision.
 
     Raises:
         EstimateError: no zero-shot score, a budget without a cost, or a score out of range.
     """
     if 0 not in measured:
-        raise EstimateError("the row has no score at budget 0; measure the zero-shot score first")
+        raise EstimateError("the task has no score at budget 0; measure the zero-shot score first")
     missing = [n for n in grid if not costs.get(n, 0.0) > 0]
     if missing:
         raise EstimateError(f"budget {missing[0]} has no cost above 0")
@@ -182,16 +182,16 @@ def _narrowing(found: Posterior, scores: Floats) -> float:
     return float(np.var(found.auc)) - float(np.mean([np.var(part) for part in bins]))
 
 
-def _leverage(rows: Sequence[str], cos_low: Mapping[str, float]) -> dict[str, float]:
-    """Diagonal of the hat matrix of a line over the rows; equal where CoS-Low says nothing."""
-    if not rows:
-        raise EstimateError("no calibration rows; name some under tasks.calibration")
+def _leverage(tasks: Sequence[str], cos_low: Mapping[str, float]) -> dict[str, float]:
+    """Diagonal of the hat matrix of a line over the tasks; equal where CoS-Low says nothing."""
+    if not tasks:
+        raise EstimateError("no calibration tasks; name some under tasks.calibration")
     if not cos_low:
-        return dict.fromkeys(rows, 2 / len(rows))
-    missing = [name for name in rows if name not in cos_low]
+        return dict.fromkeys(tasks, 2 / len(tasks))
+    missing = [name for name in tasks if name not in cos_low]
     if missing:
-        raise EstimateError(f"row {missing[0]!r} has no CoS-Low; measure all rows' or none")
-    x = np.array([cos_low[name] for name in rows])
+        raise EstimateError(f"task {missing[0]!r} has no CoS-Low; measure all tasks' or none")
+    x = np.array([cos_low[name] for name in tasks])
     off = x - x.mean()
     spread = max(float(off @ off), 1e-12)
-    return dict(zip(rows, (1 / len(rows) + off**2 / spread).tolist(), strict=True))
+    return dict(zip(tasks, (1 / len(tasks) + off**2 / spread).tolist(), strict=True))

@@ -59,7 +59,7 @@ class FineTuner:
     """Fine-tunes one model again and again, each time from the same base weights.
 
     Each worker's share of the trainable weights (all of them, or the adapters') stays in host
-    memory; `restore` copies it back, so the model is read from disk once for a whole row.
+    memory; `restore` copies it back, so the model is read from disk once for all cells.
 
     Args:
         model: on the workers' device, or in host memory where the strategy shards it.

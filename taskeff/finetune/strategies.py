@@ -1,8 +1,9 @@
-"""How a row's workers share one model: a single device, DDP, FSDP2 or DeepSpeed ZeRO.
+"""How a job's workers share one model: a single device, DDP, FSDP2 or DeepSpeed ZeRO.
 
-A strategy wraps the model once for all cells of a row. `weights` are the tensors of this worker's
-own share; copies of them in host memory are how base and best weights are kept and put back, so
-nothing is gathered and nothing is written. Works under Ray Train, torchrun and in one process.
+A strategy wraps the model once for all cells of a task and seed. `weights` are the tensors of this
+worker's own share; copies of them in host memory are how base and best weights are kept and put
+back, so nothing is gathered and nothing is written. Works under Ray Train, torchrun and in one
+process.
 """
 
 from __future__ import annotations
@@ -211,7 +212,7 @@ class Strategy:
         dist.all_reduce(counts)
         total = int(counts)
         if check and total >= _FAILED:
-            raise ClusterError("another worker of this row failed; its own log says why")
+            raise ClusterError("another worker of this job failed; its own log says why")
         return total
 
     def _wrap(self) -> None:
@@ -275,7 +276,7 @@ class Sharded(Strategy):
 class ZeRO(Strategy):
     """DeepSpeed ZeRO by the stage of `deepspeed_config`; bfloat16 weights have float32 masters.
 
-    One engine serves the whole row: engines made one after the other keep each other's memory.
+    One engine serves all cells: engines made one after the other keep each other's memory.
     """
 
     name = "deepspeed"

@@ -1,4 +1,4 @@
-"""The process group of a row's workers: made where none is, left at the end."""
+"""The process group of a job's workers: made where none is, left at the end."""
 
 from __future__ import annotations
 

@@ -38,14 +38,14 @@ def export_results(plan: Plan) -> bytes:
         record = {"kind": "cell", **vars(cell), "hash": result["hash"]}
         records.append({**record, "result": {**result, "training": slim}})
     for name, result in plan.coslow_results().items():
-        selection = _drawn(plan.folder(name).read_json("selection.json"))
+        selection = drawn(plan.folder(name).read_json("selection.json"))
         record = {"kind": "coslow", "task": name, "hash": plan.coslow_hashes[name]}
         records.append({**record, "selection": selection, "result": result})
     lines = (json.dumps(record, sort_keys=True, ensure_ascii=False) for record in records)
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _drawn(selection: dict[str, Any]) -> dict[str, list[str]]:
+def drawn(selection: dict[str, Any]) -> dict[str, list[str]]:
     """Ids of the examples drawn, low and random, as archives hold them."""
     if "low" in selection:  # of an archive already
         return selection

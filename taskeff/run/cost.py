@@ -14,7 +14,7 @@ from taskeff.config import ClusterConfig, RunConfig
 from taskeff.finetune.cells import Cell, by_task_and_seed
 from taskeff.models import load_architecture
 from taskeff.models import parameter_count as count
-from taskeff.run.placement import Demand, demand, jobs_at_once
+from taskeff.run.placement import Demand, demand, head_memory, jobs_at_once, lanes_of
 from taskeff.run.plan import Plan
 from taskeff.run.schedule import Schedule, make_schedule
 from taskeff.tasks.task import Task
@@ -95,9 +95,9 @@ def forecast(plan: Plan, results: Mapping[Cell, Mapping[str, Any]]) -> Forecast:
     lanes = lanes_of(config.cluster, need)
     pending = [cell for cell in plan.cells if cell not in results]
     durations = expected(plan, pending, results, parameters)
-    schedule = make_schedule(durations.seconds, lanes, per_job=config.cluster.rows_per_job)
+    schedule = make_schedule(durations.seconds, lanes, per_job=config.cluster.task_seeds_per_job)
     cluster = config.cluster
-    hours = schedule.busy / 3600 * cluster.workers_per_row * (cluster.gpus_per_worker or 1)
+    hours = schedule.busy / 3600 * cluster.workers_per_job * (cluster.gpus_per_worker or 1)
     price = cluster.price_per_gpu_hour if cluster.gpus_per_worker else None
     return Forecast(
         cells=len(plan.cells),
@@ -129,6 +129,8 @@ def lines(config: RunConfig, found: Forecast) -> list[str]:
         f"{found.hours:.3g} {unit}; from {found.durations.source}",
         f"storage: about {found.storage_bytes / 1e6:.3g} MB",
         f"placement: a job needs {found.need}" + _room(cluster, found),
+        f"lanes: {found.lanes}; the head needs about {head_memory(found.lanes):.0f} GB of memory"
+        + ("" if cluster.head_memory_gb else ", cluster.head_memory_gb is not given"),
     ]
     if found.money is not None:
         out.insert(
@@ -147,17 +149,6 @@ def _time(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def lanes_of(cluster: ClusterConfig, need: Demand) -> int:
-    """Jobs that run side by side: as many as asked for, as far as the node types hold them.
-
-    Raises:
-        ClusterError: the node types can never hold one job.
-    """
-    if not cluster.node_types:
-        return cluster.max_concurrent_jobs
-    return min(cluster.max_concurrent_jobs, jobs_at_once(cluster, need))
 
 
 def check_placement(config: RunConfig) -> int:
@@ -262,7 +253,7 @@ def _paces(
 ) -> tuple[float, float]:
     """(seconds of training, of evaluation) per operation and parameter."""
     cluster = plan.config.cluster
-    guess = parameters / (_tflops(cluster) * 1e12 * cluster.workers_per_row)
+    guess = parameters / (_tflops(cluster) * 1e12 * cluster.workers_per_job)
     works = {cell: work_of(plan, cell) for cell in results}
     trained = sum(works[cell].training for cell, r in results.items() if r["training"])
     read = sum(works[cell].reading for cell in results)

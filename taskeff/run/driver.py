@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -22,6 +23,7 @@ from taskeff.lease import Lease, Part
 from taskeff.run.adaptive import Imputed, next_step
 from taskeff.run.cost import cheap_first, expected, parameter_count
 from taskeff.run.executor import Executor
+from taskeff.run.limits import LimitError, Limits
 from taskeff.run.logs import FOLDER as LOGS
 from taskeff.run.plan import MIN_CALIBRATION_TASKS, Plan, make_plan
 from taskeff.run.progress import Progress
@@ -50,7 +52,8 @@ def calibrate(
         only_tasks, only_budgets: measure these cells and fit nothing.
 
     Returns:
-        The calibration; None where nothing is fitted.
+        The calibration; None where nothing is fitted: `part`, `only_tasks`, `only_budgets`, or a
+        limit of `cluster` was reached.
 
     Raises:
         TaskeffError: something is wrong with the run (before anything is measured), another driver
@@ -64,18 +67,29 @@ def calibrate(
     plan = make_plan(config, only_tasks=only_tasks, only_budgets=only_budgets)
     measuring = executor(plan.config)
     with Lease(plan.store, config.cluster.lease_seconds, part=part) as lease:
-        begin(plan, config, console)
-        run = _Run(plan, measuring, console, lease.check, part)
+        plan = begin(plan, config, console)
+        limits = Limits(config.cluster, measuring.lanes)
+
+        def check() -> None:
+            lease.check()
+            limits.check()
+
+        run = _Run(plan, measuring, console, check, part)
         imputed: Imputed = {}
-        with measuring:
-            if cells_only:
-                run.measure_cells(run.cells)
-            elif config.grid == "adaptive":
-                run.measure_coslow()
-                imputed = run.measure_adaptively()
-            else:
-                run.measure_cells(run.cells)
-                run.measure_coslow()
+        try:
+            with measuring:
+                if cells_only:
+                    run.measure_cells(run.cells)
+                elif config.grid == "adaptive":
+                    run.measure_coslow()
+                    imputed = run.measure_adaptively()
+                else:
+                    run.measure_cells(run.cells)
+                    run.measure_coslow()
+        except LimitError as reached:
+            # Not an error: a job that failed would be started again, and spend as much once more.
+            console.print(Text(f"stopped: {reached}", "yellow"), soft_wrap=True)
+            return None
         if cells_only or part:
             return None
         lease.check()
@@ -96,13 +110,18 @@ def check_fittable(config: RunConfig) -> None:
         )
 
 
-def begin(plan: Plan, config: RunConfig, console: Console) -> None:
+def begin(plan: Plan, config: RunConfig, console: Console) -> Plan:
     """Say what is worth knowing of the plan; publish what workers read from the storage: the
-    resolved configuration as given."""
+    resolved configuration as given, and the tasks' rows.
+
+    Returns:
+        The plan, its tasks reading their rows from there.
+    """
     for note in plan.notes:
         console.print(Text.assemble(("note:", "yellow"), f" {note}"), soft_wrap=True)
     resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     plan.store.write_bytes(resolved.encode(), "config.yaml")
+    return replace(plan, tasks={name: t.publish(plan.store) for name, t in plan.tasks.items()})
 
 
 def _check(config: RunConfig, part: Part | None, *, cells_only: bool) -> None:

@@ -12,9 +12,10 @@ from taskeff.coslow.draw import Waiting, labelled
 from taskeff.coslow.engines import BuiltinEngine
 from taskeff.coslow.fingerprint import fingerprint, signal_hash
 from taskeff.coslow.handoff import Form, hand_off
+from taskeff.coslow.pilot import measure_pilot, rows_of
 from taskeff.coslow.pipeline import Scored, Worker
 from taskeff.coslow.pool import Pool, RenderedPool, SpecPool
-from taskeff.coslow.result import measure
+from taskeff.coslow.result import RESULT, measure
 from taskeff.errors import ConfigError, DataError, ModelError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
@@ -126,11 +127,19 @@ def _fresh(out: str | Path, form: Form) -> Store:
     return store
 
 
-def score(model: ModelConfig, out: str | Path, labels: str | Path | None = None) -> dict[str, Any]:
+def score(
+    model: ModelConfig,
+    out: str | Path,
+    labels: str | Path | None = None,
+    *,
+    kernel: bool = False,
+) -> dict[str, Any]:
     """CoS-Low of the examples that `select` handed out to `out`, now labelled.
 
     Args:
         labels: the filled file, in any of the formats; default the one that `select` wrote.
+        kernel: add `kernel`, a `KernelPilot`: what a fine-tune on these labels would score. It
+            takes the gradients of every answer of every row.
 
     Returns:
         `coslow.json`: cos_low (the median), mean_cosine, balanced_cosine (the median with labels
@@ -139,7 +148,8 @@ def score(model: ModelConfig, out: str | Path, labels: str | Path | None = None)
         norms go to `cosines.parquet`.
 
     Raises:
-        TaskeffError: labels missing or changed, or another model than `select` used.
+        TaskeffError: labels missing or changed, another model than `select` used, or a kernel
+            asked for where the task lists no answers or the labels are too few or all the same.
     """
     store = Store(str(out))
     selection = store.read_json("selection.json")
@@ -149,7 +159,13 @@ def score(model: ModelConfig, out: str | Path, labels: str | Path | None = None)
     tokenizer = load_tokenizer(model)
     _check_model(selection["fingerprint"], family_identity(model, tokenizer))
     selection["fingerprint"]["dtype"] = model.dtype
-    return measure(store, selection, examples, load_model(model), tokenizer)
+    loaded = load_model(model)
+    rows = rows_of(selection, examples, loaded.config, tokenizer) if kernel else None
+    result = measure(store, selection, examples, loaded, tokenizer)
+    if rows is not None:
+        result["kernel"] = measure_pilot(selection, rows, loaded).to_dict()
+        store.write_json(result, RESULT)
+    return result
 
 
 def _check_model(selected: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

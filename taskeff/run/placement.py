@@ -8,6 +8,10 @@ from taskeff.config import ClusterConfig, NodeType, RunConfig
 from taskeff.errors import ClusterError
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+HEAD_GB, JOB_GB = 4.0, 1.2
+"""Of the head's memory: Ray and the driver, and each running job's trial and controller."""
+UNCHECKED_LANES = 2
+"""Where nothing is known of the machines."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +23,13 @@ class Demand:
     gpus: float
     gpu_memory_gb: float = 0.0
     memory_gb: float = 0.0
+    accelerator: str | None = None
 
     def __str__(self) -> str:
         parts = [f"{self.cpus:g} CPU"]
         if self.gpus:
             memory = f" of {self.gpu_memory_gb:.0f} GB" if self.gpu_memory_gb else ""
-            parts.insert(0, f"{self.gpus:g} GPU{memory}")
+            parts.insert(0, f"{self.gpus:g} {_gpu(self.accelerator)}{memory}")
         elif self.memory_gb:
             parts.append(f"{self.memory_gb:.0f} GB memory")
         return f"{self.workers} x ({', '.join(parts)})"
@@ -43,15 +48,44 @@ def demand(config: RunConfig, parameters: float | None) -> Demand:
         copies = 4.0 if config.training.method == "full" else 1.0
         gb = parameters * BYTES[config.model.dtype] * copies / 1e9
         if config.training.strategy not in ("single", "ddp"):
-            gb /= cluster.workers_per_row
+            gb /= cluster.workers_per_job
     on_gpu = cluster.gpus_per_worker > 0
     return Demand(
-        cluster.workers_per_row,
+        cluster.workers_per_job,
         cluster.cpus_per_worker,
         cluster.gpus_per_worker,
         gpu_memory_gb=gb / cluster.gpus_per_worker if on_gpu else 0.0,
         memory_gb=0.0 if on_gpu else gb,
+        accelerator=cluster.accelerator if on_gpu else None,
     )
+
+
+def head_memory(lanes: int) -> float:
+    """GB of memory that the head needs with `lanes` jobs side by side."""
+    return HEAD_GB + JOB_GB * lanes
+
+
+def lanes_of(cluster: ClusterConfig, need: Demand) -> int:
+    """Jobs that run side by side: what the node types hold, no more than are asked for.
+
+    Raises:
+        ClusterError: the node types can never hold one job, or the head not so many.
+    """
+    asked = cluster.max_concurrent_jobs
+    if not cluster.node_types:
+        lanes = asked or UNCHECKED_LANES
+    else:
+        held = jobs_at_once(cluster, need)
+        lanes = min(asked or held, held)
+    if cluster.head_memory_gb and head_memory(lanes) > cluster.head_memory_gb:
+        fit = int((cluster.head_memory_gb - HEAD_GB) / JOB_GB)
+        less = f", or set cluster.max_concurrent_jobs to {fit}" if fit >= 1 else ""
+        raise ClusterError(
+            f"cluster.head_memory_gb {cluster.head_memory_gb:g}: {lanes} jobs side by side need a "
+            f"head with {head_memory(lanes):.0f} GB ({HEAD_GB:g}, and {JOB_GB:g} for each); take a "
+            f"larger head{less}"
+        )
+    return lanes
 
 
 def jobs_at_once(cluster: ClusterConfig, need: Demand) -> int:
@@ -68,7 +102,7 @@ def jobs_at_once(cluster: ClusterConfig, need: Demand) -> int:
             f"cluster: a job needs {need}; the largest node type offers {_offer(largest)} on at "
             f"most {largest.max_nodes} {nodes} ({largest.name}), and all node types together hold "
             f"{workers} such workers: name larger node types in cluster.node_types, or ask for "
-            "less (cluster.workers_per_row, gpus_per_worker, training.method)"
+            "less (cluster.workers_per_job, gpus_per_worker, training.method)"
         )
     return workers // need.workers
 
@@ -76,19 +110,23 @@ def jobs_at_once(cluster: ClusterConfig, need: Demand) -> int:
 def _workers_on(kind: NodeType, need: Demand) -> int:
     if need.gpus and kind.gpu_memory_gb and need.gpu_memory_gb > kind.gpu_memory_gb:
         return 0
-    shares = [kind.cpus / need.cpus]
-    if need.gpus:
-        shares.append(kind.gpus / need.gpus)
+    if need.accelerator and kind.accelerator not in (None, need.accelerator):
+        return 0
+    workers = kind.holds(need.cpus, need.gpus)
     if need.memory_gb and kind.memory_gb:
-        shares.append(kind.memory_gb / need.memory_gb)
-    return int(min(shares) + 1e-9)
+        workers = min(workers, int(kind.memory_gb / need.memory_gb + 1e-9))
+    return workers
+
+
+def _gpu(accelerator: str | None) -> str:
+    return f"{accelerator} GPU" if accelerator else "GPU"
 
 
 def _offer(kind: NodeType) -> str:
     parts = [f"{kind.cpus:g} CPU"]
     if kind.gpus:
         memory = f" of {kind.gpu_memory_gb:g} GB" if kind.gpu_memory_gb else ""
-        parts.insert(0, f"{kind.gpus:g} GPU{memory}")
+        parts.insert(0, f"{kind.gpus:g} {_gpu(kind.accelerator)}{memory}")
     if kind.memory_gb:
         parts.append(f"{kind.memory_gb:g} GB memory")
     return ", ".join(parts)

@@ -82,7 +82,7 @@ def test_what_cannot_be_labelled_is_refused(tmp_path):
         open_sheet(tmp_path)
     store.write_json(selection, "selection.json")
     (tmp_path / FILLED).write_text("{")
-    with pytest.raises(DataError, match="line 1: not JSON"):
+    with pytest.raises(DataError, match="is one object over many lines"):
         open_sheet(tmp_path)
 
 

@@ -16,7 +16,7 @@ from taskeff.run.plan import make_plan
 from taskeff.run.results import conclude
 from taskeff.tasks.suite import suite_tasks
 from tests.distributed.drivers import kept
-from tests.helpers import markers, run_values
+from tests.helpers import markers, publish_signal, run_values
 
 BUDGETS = [4, 8, 16, 32, 64, 128]
 
@@ -29,7 +29,7 @@ def planned(tiny_model, storage):
     values["tasks"] = {"calibration": chosen[:12], "held_out": chosen[12:]}
     values["training"]["budgets"] = BUDGETS
     values["curve"] = {"cap": 128}
-    values["cluster"] = {"rows_per_job": 6}
+    values["cluster"] = {"task_seeds_per_job": 6}
     return make_plan(parse_config(values, "test"))
 
 
@@ -45,19 +45,10 @@ def signals(plan):
 
 def publish_signals(plan):
     """Made-up CoS-Lows, as if measured."""
-    made = {}
-    for index, name in enumerate(plan.tasks):
-        made[name] = {
-            "task": name,
-            "cos_low": 0.1 + 0.05 * index,
-            "cos_low_low": 0.08 + 0.05 * index,
-            "cos_low_high": 0.12 + 0.05 * index,
-            "n_labels": 2,
-            "random_cosine": 0.3,
-            "mean_confidence": 0.7,
-        }
-        plan.folder(name).write_json(made[name], "result.json")
-    return made
+    return {
+        name: publish_signal(plan, name, 0.1 + 0.05 * index)
+        for index, name in enumerate(plan.tasks)
+    }
 
 
 def publish(plan, signals, cell) -> None:

@@ -116,7 +116,9 @@ def test_broken_tasks_and_a_failed_write_leave_the_others_alone(
     storage = tmp_path / "results"
     broken, hungry = "past_tense", "word_language"
     # One worker: whether it loads a model or writes a cell next, it fails and starts again.
-    values = run_values(tiny_model, storage, cluster={"rows_per_job": 5, "max_concurrent_jobs": 1})
+    values = run_values(
+        tiny_model, storage, cluster={"task_seeds_per_job": 5, "max_concurrent_jobs": 1}
+    )
     values["tasks"]["held_out"] = [TASKS[2], broken, hungry]
     config = parse_config(values, "test")
     plan = make_plan(config)
@@ -186,7 +188,7 @@ def test_a_full_storage_is_said_and_keeps_what_is_measured(undisturbed, tiny_mod
     )
     before = markers(done)
     assert len(before) == 3
-    values = run_values(tiny_model, storage, cluster={"rows_per_job": 2, "max_failures": 0})
+    values = run_values(tiny_model, storage, cluster={"task_seeds_per_job": 2, "max_failures": 0})
     config = write_config(tmp_path, values)
     command = [sys.executable, "-m", "taskeff.cli", "calibrate", "-c", str(config)]
     ran = subprocess.run(

@@ -82,7 +82,7 @@ def test_labelled_data_sets_go_from_manifest_to_labels_needed(finished):
     assert [row["auc"] for row in rows[:3]] == sorted((r["auc"] for r in rows[:3]), reverse=True)
     assert "fewer than the 8 to label" in found["tiny"]["reason"]
     assert found["twice"]["duplicates"] == 40
-    assert any("40 of 80 rows repeat another" in w for w in found["twice"]["warnings"])
+    assert any("40 of 72 rows repeat another" in w for w in found["twice"]["warnings"])
     assert "entry 6" in found["empty"]["reason"]
     table = pq.read_table(folder / "out" / "ranking.parquet")
     assert table["name"].to_pylist() == [row["name"] for row in rows]
@@ -93,7 +93,9 @@ def test_labelled_data_sets_go_from_manifest_to_labels_needed(finished):
 def test_every_row_is_scored_and_keeps_its_number(finished):
     folder, _ = finished
     found = scores(folder, "kinds")
-    assert sorted(found) == list(range(60))
+    # What a calibration would test and validate on is not in the pool.
+    assert len(found) == 48
+    assert set(found) < set(range(60))
     assert all(0 < value <= 1 for value in found.values())
 
 

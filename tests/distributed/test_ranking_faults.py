@@ -23,11 +23,12 @@ from tests.distributed.test_ranking import QUIET, scores
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(240)]
 NAMES = ("kinds", "feelings", "long")
 ROWS = {"kinds": 60, "feelings": 60, "long": 150}
+POOL = {"kinds": 48, "feelings": 48, "long": 120}
 
 
 @pytest.fixture(scope="module")
 def inputs(tiny_model, tmp_path_factory):
-    """(manifest, family) of three labelled data sets in eighteen shards."""
+    """(manifest, family) of three labelled data sets in fourteen shards."""
     folder = tmp_path_factory.mktemp("inputs")
     entries = []
     for seed, (name, n) in enumerate(ROWS.items()):
@@ -55,7 +56,8 @@ def assert_equal(folder: Path, undisturbed: Path) -> None:
     """Every row is scored exactly once, and every number is the undisturbed run's."""
     for name in NAMES:
         found = scores(folder, name)
-        assert sorted(found) == list(range(ROWS[name]))
+        assert len(found) == POOL[name]
+        assert set(found) < set(range(ROWS[name]))
         assert found == scores(undisturbed, name)
     ours, theirs = (pq.read_table(f / "out" / "ranking.parquet") for f in (folder, undisturbed))
     assert ours.equals(theirs)
@@ -126,7 +128,7 @@ def test_a_killed_driver_goes_on_where_it_was(tiny_model, inputs, undisturbed, t
             process.kill()
     psutil.wait_procs(below, timeout=30)
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("part-*.parquet")}
-    assert 2 <= len(kept) < 18
+    assert 2 <= len(kept) < 14
     rank(config, OnRay(), QUIET)
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     assert_equal(tmp_path, undisturbed)

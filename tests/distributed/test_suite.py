@@ -53,7 +53,7 @@ def test_all_published_tasks_from_hub_to_calibration(tiny_model, tmp_path):
         "model": {"path": MODEL, "name": "tiny", "dtype": "float32"},
         "tasks": tasks,
         **SMALL,
-        "cluster": {"rows_per_job": 17},
+        "cluster": {"task_seeds_per_job": 17},
     }
     config = write_config(tmp_path, values)
     root, home = tmp_path / "hub", {"HF_HOME": str(tmp_path / "home")}

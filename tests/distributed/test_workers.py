@@ -16,7 +16,7 @@ def measured(model, storage, workers, strategy):
     """budget -> the results of one task's cells."""
     values = run_values(model, storage)
     values["training"] |= {"budgets": [8, 32], "max_steps": 8, "strategy": strategy}
-    values["cluster"]["workers_per_row"] = workers
+    values["cluster"]["workers_per_job"] = workers
     config = parse_config(values, "test")
     assert calibrate(config, RayExecutor, Console(quiet=True), only_tasks=[TASKS[0]]) is None
     assert not (storage / "tiny/calibration.json").exists()

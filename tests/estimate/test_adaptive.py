@@ -127,7 +127,7 @@ def test_bad_rows(prior, measured, costs, said):
 def test_a_row_without_cos_low_is_named():
     with pytest.raises(EstimateError, match="'b' has no CoS-Low"):
         tolerances(["a", "b"], {"a": 0.1})
-    with pytest.raises(EstimateError, match="no calibration rows"):
+    with pytest.raises(EstimateError, match="no calibration tasks"):
         scouts([], {})
 
 

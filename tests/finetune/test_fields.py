@@ -166,7 +166,7 @@ def test_settings_that_do_not_fit_are_refused(tiny_model, tmp_path, changes, wha
 
     values = small_config(tiny_model, tmp_path).model_dump(mode="json")
     values["model"]["dtype"] = changes.pop("model", "float32")
-    values["cluster"]["workers_per_row"] = changes.pop("workers", 1)
+    values["cluster"]["workers_per_job"] = changes.pop("workers", 1)
     values["training"].update(changes)
     with pytest.raises(ConfigError, match=what):
         parse_config(values, "test")

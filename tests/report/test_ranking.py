@@ -24,7 +24,8 @@ def calibration():
 
 
 def measured(name, cos_low, **fields):
-    result = {"cos_low": cos_low, "interval": [cos_low - 0.05, cos_low + 0.05], "mean_cosine": 0.1}
+    result = {"cos_low": cos_low, "mean_cosine": 0.1}
+    result |= {"cos_low_low": cos_low - 0.05, "cos_low_high": cos_low + 0.05}
     record = {"name": name, "status": "measured", "reason": None, "price": 0.5, "rows": 100}
     return {
         **record,

@@ -16,7 +16,7 @@ from taskeff.run.cost import (
     parameter_count,
     work,
 )
-from taskeff.run.placement import Demand, demand, jobs_at_once
+from taskeff.run.placement import Demand, demand, head_memory, jobs_at_once, lanes_of
 from taskeff.run.plan import make_plan
 from tests.helpers import run_cli, run_values, write_config
 
@@ -25,7 +25,7 @@ L4 = NodeType(name="l4", cpus=12, gpus=1, gpu_memory_gb=24, max_nodes=4)
 
 
 def cluster(**changes) -> ClusterConfig:
-    return ClusterConfig(gpus_per_worker=1, workers_per_row=2, **changes)
+    return ClusterConfig(gpus_per_worker=1, workers_per_job=2, **changes)
 
 
 def test_jobs_that_fit_are_counted():
@@ -66,7 +66,7 @@ def test_a_count_of_jobs_is_really_placeable(workers, cpus, gpus, n):
 def test_memory_counts_what_training_holds_at_least(tiny_model, tmp_path):
     values = run_values(tiny_model, tmp_path)
     values["model"]["dtype"] = "bfloat16"
-    values["cluster"] = {"gpus_per_worker": 1, "workers_per_row": 2}
+    values["cluster"] = {"gpus_per_worker": 1, "workers_per_job": 2}
     sharded = demand(parse_config(values, "test"), 8e9)
     assert sharded.gpu_memory_gb == 32  # weights, gradients, two moments: 4 x 16 GB over two
     values["training"]["strategy"] = "ddp"
@@ -136,6 +136,7 @@ def test_money_is_hours_times_price(tiny_model, tmp_path):
     said = "\n".join(lines(plan.config, found))
     assert "GPU-hours" in said
     assert "the node types hold 8 at once" in said
+    assert "lanes: 8; the head needs about 14 GB of memory" in said
     assert f"money: about {found.money:.2f} at 3.5 per GPU-hour" in said
 
 
@@ -143,7 +144,7 @@ def test_plan_refuses_what_can_never_be_placed(tiny_model, tmp_path, monkeypatch
     values = run_values(tiny_model, tmp_path)
     values["cluster"] = {
         "gpus_per_worker": 1,
-        "workers_per_row": 2,
+        "workers_per_job": 2,
         "node_types": [{"name": "small", "cpus": 4, "gpus": 1, "max_nodes": 1}],
     }
     config = write_config(tmp_path, values)
@@ -161,7 +162,7 @@ def test_this_machine_is_asked_before_a_local_cluster_starts(tiny_model, tmp_pat
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     values = run_values(tiny_model, tmp_path)
-    values["cluster"] = {"workers_per_row": 4096}
+    values["cluster"] = {"workers_per_job": 4096}
     with pytest.raises(ClusterError, match="a job asks for 4096 CPUs"):
         calibrate(parse_config(values, "test"), RayExecutor, Console(quiet=True))
 
@@ -174,3 +175,46 @@ def test_lanes_are_no_more_than_the_nodes_hold(tiny_model, tmp_path):
         "node_types": [A100.model_dump()],
     }
     assert check_placement(parse_config(values, "test")) == 4
+
+
+H100 = A100.model_copy(update={"name": "h100", "accelerator": "H100"})
+
+
+def test_jobs_are_as_many_as_the_nodes_hold_unless_fewer_are_asked_for():
+    need = Demand(workers=2, cpus=8, gpus=1)
+    assert lanes_of(cluster(node_types=(A100,)), need) == 8
+    assert lanes_of(cluster(node_types=(A100,), max_concurrent_jobs=3), need) == 3
+    assert lanes_of(cluster(node_types=(A100,), max_concurrent_jobs=50), need) == 8
+    assert lanes_of(cluster(), need) == 2
+
+
+def test_only_nodes_of_the_named_accelerator_hold_a_job():
+    both = (H100, A100.model_copy(update={"accelerator": "A100", "max_nodes": 9}))
+    need = Demand(workers=2, cpus=8, gpus=1, accelerator="H100")
+    assert jobs_at_once(cluster(node_types=both), need) == 8
+    with pytest.raises(
+        ClusterError, match=r"needs 2 x \(1 H100 GPU, 8 CPU\); .* offers 8 A100 GPU of 80 GB"
+    ):
+        jobs_at_once(cluster(node_types=both[1:]), need)
+
+
+def test_a_head_too_small_for_the_jobs_is_refused():
+    need = Demand(workers=2, cpus=8, gpus=1)
+    assert head_memory(8) == pytest.approx(13.6)
+    assert lanes_of(cluster(node_types=(A100,), head_memory_gb=14), need) == 8
+    with pytest.raises(
+        ClusterError, match=r"8 jobs .* need a head with 14 GB .*max_concurrent_jobs to 6"
+    ):
+        lanes_of(cluster(node_types=(A100,), head_memory_gb=12), need)
+
+
+def test_actors_of_coslow_follow_from_the_nodes(tiny_model, tmp_path):
+    values = run_values(tiny_model, tmp_path)
+    values["cluster"] = {"gpus_per_worker": 1, "node_types": [A100.model_dump()]}
+    assert parse_config(values, "test").actors.actors == (1, 16)
+    values["scoring"] = {"gpus_per_actor": 0.5}
+    assert parse_config(values, "test").actors.actors == (1, 32)
+    values["scoring"] = {"actors": [2, 3]}
+    assert parse_config(values, "test").actors.actors == (2, 3)
+    values["scoring"], values["cluster"] = {}, {}
+    assert parse_config(values, "test").actors.actors == (1, 2)

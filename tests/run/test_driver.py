@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from taskeff.config import parse_config
+from taskeff.coslow.result import RESULT
 from taskeff.distributed.executor import RayExecutor
 from taskeff.errors import ClusterError, ConfigError, DataError, TaskeffError
 from taskeff.finetune.cells import Cell
@@ -18,7 +19,7 @@ from taskeff.run.inline import InlineExecutor
 from taskeff.run.plan import make_plan
 from taskeff.storage import Store
 from tests.filesystems import empty_bucket
-from tests.helpers import TASKS, markers, run_cli, run_values, write_config
+from tests.helpers import TASKS, markers, publish_signal, run_cli, run_values, write_config
 
 QUIET = Console(quiet=True)
 bucket = pytest.fixture(empty_bucket)
@@ -50,11 +51,8 @@ class Watched(InlineExecutor):
     def coslow(self, plan, tasks, progress, check):
         self.asked += tasks
         for name in tasks:
-            value = 0.1 * (1 + TASKS.index(name))
-            result = {"task": name, "cos_low": value, "cos_low_low": value, "n_labels": 2}
-            result |= {"cos_low_high": value, "random_cosine": 0.3, "mean_confidence": 0.7}
-            plan.folder(name).write_json(result, "result.json")
-            progress.coslow(result, 1.0)
+            signal = publish_signal(plan, name, 0.1 * (1 + TASKS.index(name)))
+            progress.coslow(signal, 1.0)
 
 
 def test_parts_share_the_work(config, tmp_path):
@@ -75,7 +73,7 @@ def test_a_part_leaves_the_others_share_alone(config, local_run, tmp_path):
     shutil.copytree(local_run, tmp_path, dirs_exist_ok=True)
     plan = make_plan(config)
     for job in [*cheap_first(plan, plan.cells), *plan.tasks][1::2]:
-        plan.folder(job).remove("result.json")
+        plan.folder(job).remove("result.json" if isinstance(job, Cell) else RESULT)
     left = markers(tmp_path)
     assert len(left) == 6
     assert calibrate(config, InlineExecutor, QUIET, part=(0, 2)) is None
@@ -162,7 +160,8 @@ def test_a_lost_lease_ends_the_run(config):
 
 def reads(bucket) -> Counter:
     """How often each result was asked for in any way."""
-    asked = Counter(path for what, path in bucket.asked if path.endswith("/result.json"))
+    files = ("/result.json", f"/{RESULT}")
+    asked = Counter(path for what, path in bucket.asked if path.endswith(files))
     asked.subtract(path for what, path in bucket.asked if what == "write")
     return +asked
 

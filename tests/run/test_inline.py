@@ -38,7 +38,7 @@ def test_it_is_what_ray_measures(local_run, tiny_model, tmp_path):
 @pytest.mark.slow
 def test_torchrun_measures_the_cells_on_two_workers(local_run, tiny_model, tmp_path):
     values = run_values(tiny_model, tmp_path)
-    values["cluster"]["workers_per_row"] = 2
+    values["cluster"]["workers_per_job"] = 2
     script = Path(__file__).parents[1] / "jobs/cells.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", str(script), "-c", str(write_config(tmp_path, values))]

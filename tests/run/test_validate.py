@@ -281,10 +281,10 @@ def test_a_model_that_cannot_be_trained_on_the_cluster_is_refused(
 ):
     nodes = [{"name": "small", "cpus": 8, "gpus": 2, "gpu_memory_gb": 0.001}]
     values = run_values(tiny_model, tmp_path / "results")
-    values["cluster"] = {"gpus_per_worker": 1, "workers_per_row": 2, "node_types": nodes}
+    values["cluster"] = {"gpus_per_worker": 1, "workers_per_job": 2, "node_types": nodes}
     config = write_config(tmp_path, values)
     code, _, err = run_cli(monkeypatch, capsys, "validate", "-c", config)
-    assert code == 2 and "a row needs 2 x (1 GPU of" in err and "name larger node types" in err
+    assert code == 2 and "a job needs 2 x (1 GPU of" in err and "name larger node types" in err
     nodes[0]["gpu_memory_gb"] = 1
     config = write_config(tmp_path, values)
     code, out, err = run_cli(monkeypatch, capsys, "validate", "-c", config)

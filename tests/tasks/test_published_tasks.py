@@ -186,4 +186,4 @@ def test_configurations_name_all_tasks_and_the_published_recipe(
     assert training.early_stopping.patience == 10
     assert config.cap == 5000 and config.evaluation.test_cap == 5000
     assert config.tasks.short == "stop" and config.curve.ceiling == "human"
-    assert training.batch_size % config.cluster.workers_per_row == 0
+    assert training.batch_size % config.cluster.workers_per_job == 0
