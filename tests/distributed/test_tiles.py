@@ -11,17 +11,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+from rich.console import Console
 
 from taskeff.config import ScoringConfig
 from taskeff.coslow.gradients import LoRA, Plan, gradient_gram
 from taskeff.coslow.gram import Tiles
 from taskeff.distributed import tiles
+from taskeff.distributed.coslow import OnRay
 from taskeff.distributed.session import ray_session
 from taskeff.distributed.tiles import GramActors, deal, pairs_of, tiled_gram
 from taskeff.errors import ClusterError, DataError, ModelError
 from taskeff.models import load_model, model_config
+from taskeff.run.ranking import rank
 from taskeff.tasks.prompts import TokenizedExample
+from tests.distributed import candidates as made
 
+CONSOLE = Console(quiet=True)
 TWO = ScoringConfig(actors=(2, 2))
 
 
@@ -172,6 +177,19 @@ class TestOnRay:
 
         found = ray.get(Caller.remote().gram.remote())
         assert apart(found, gradient_gram(load_model(config, "cpu"), examples_of(40))) < 1e-7
+
+    def test_a_ranking_of_many_examples(self, tiny_model, session, tmp_path):
+        """What `scoring.tile_examples` sends to tiles has the CoS-Low of one actor's matrix."""
+        family = made.family(tiny_model, tmp_path)
+        manifest = made.write_manifest(tmp_path, made.some(tmp_path)[:2])
+        found = []
+        for out, tile_examples in (("whole", 8), ("tiles", 7)):  # of eight
+            config = made.rank_config(tiny_model, manifest, tmp_path / out, family)
+            scoring = config.scoring.model_copy(update={"tile_examples": tile_examples})
+            rows = rank(config.model_copy(update={"scoring": scoring}), OnRay(), CONSOLE)
+            found.append({row["name"]: row["cos_low"] for row in rows})
+        assert found[0].keys() == {"kinds", "feelings"}
+        assert found[1] == pytest.approx(found[0], abs=1e-6)
 
     def test_the_terminal_stays_quiet(self, tiny_model, tmp_path):
         """An actor that dies and restarts says nothing in Ray's own words."""
