@@ -3,6 +3,7 @@
     python benchmarks/gradients.py --workload mixed    time: variants interleaved, CPU and wall
     python benchmarks/gradients.py --workload shared
     python benchmarks/gradients.py --memory            peak memory: a fresh process per variant
+    python benchmarks/gradients.py --tiles             wall time on two Ray actors against one
     python benchmarks/gradients.py --device cuda --shape llama-8b --dtype bfloat16 --workload long
 
 The model is a randomly initialised Llama: `small` has 85M parameters outside its embeddings.
@@ -19,22 +20,26 @@ in common).
 from __future__ import annotations
 
 import argparse
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from stopwatch import Stopwatch, load, peak_above
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from taskeff.config import ScoringConfig
 from taskeff.coslow.gradients import LoRA, gradient_gram
 from taskeff.coslow.linears import find_targets
 from taskeff.coslow.passes import example_losses
 from taskeff.lm.packing import pack
 from taskeff.lm.ragged import lay_out, ragged_attention
+from taskeff.models import model_config
 from taskeff.tasks.prompts import TokenizedExample
 
 LORA = LoRA(rank=64, alpha=32, seed=0)
@@ -289,6 +294,38 @@ def peak(args: argparse.Namespace) -> None:
     print(peak_above(lambda: variant(model, examples), args.device))
 
 
+def tiles(args: argparse.Namespace) -> None:
+    """The matrix on one actor and on two, the actors started beforehand."""
+    from taskeff.distributed.session import ray_session
+    from taskeff.distributed.tiles import GramActors
+
+    gpus = float(args.device.startswith("cuda"))
+    with TemporaryDirectory() as folder, ray_session(), ExitStack() as stack:
+        build(args).save_pretrained(folder)
+        config = model_config(folder, args.dtype)
+        pools = {}
+        for n in (1, 2):
+            scoring = ScoringConfig(actors=(n, n), gpus_per_actor=gpus)
+            pools[n] = stack.enter_context(GramActors(config, scoring))
+        for name in args.workload:
+            examples = workload(name, args.n, SHAPES[args.shape]["vocab_size"])
+            print(f"\n{name}: {args.n} examples, {sum(map(tokens_of, examples))} tokens; {load()}")
+            watches, cosines = {n: Stopwatch("cpu") for n in pools}, {}
+            for pool in pools.values():  # start and warm up
+                pool.gram(examples[:2], LORA)
+            for _ in range(args.rounds):
+                for n, pool in pools.items():
+                    with watches[n]:
+                        cosines[n] = pool.gram(examples, LORA).cosines
+            print("| actors | wall s min | median | one / it | max dC |\n" + 5 * "|---" + "|")
+            for n, watch in watches.items():
+                least, median = min(watch.wall), statistics.median(watch.wall)
+                error = np.abs(cosines[n] - cosines[1]).max()
+                ratio = min(watches[1].wall) / least
+                print(f"| {n} | {least:.2f} | {median:.2f} | {ratio:.2f} | {error:.1e} |")
+            print(load(), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
@@ -300,10 +337,13 @@ def main() -> None:
     parser.add_argument("--workload", nargs="+", default=["mixed", "shared"])
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS))
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--tiles", action="store_true")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.peak:
         peak(args)
+    elif args.tiles:
+        tiles(args)
     elif args.memory:
         memory(args)
     else:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from taskeff.coslow.gram import Gathering, Gradients, Gram, Tiles
+from taskeff.coslow.gram import Floats, Gathering, Gradients, Gram, Tiles
 from taskeff.coslow.linears import LoRA, find_targets, prunable
 from taskeff.coslow.passes import Work, backward
 from taskeff.errors import DataError
@@ -96,9 +96,10 @@ class Plan:
         """The examples of some micro-batches, in the order in which their gradients are kept."""
         return [member for batch in batches for member in self.batches[batch]]
 
-    def gram(self, tiles: Tiles, losses: np.ndarray) -> Gram:
-        """The finished matrix."""
-        return Gram(tiles.matrix, losses, tuple(example.id for example in self.examples))
+    def gram(self, tiles: Tiles, losses: Floats) -> Gram:
+        """The finished matrix, from products of gradients as they are kept."""
+        factor = 1.0 if self.projection is None else self.projection.scale**2
+        return Gram(factor * tiles.matrix, losses, tuple(one.id for one in self.examples))
 
 
 class Part:
@@ -119,14 +120,7 @@ class Part:
         for batch in batches:
             layout = lay_out(plan.examples, plan.batches[batch], plan.n_prefix, device)
             self._layouts.append(layout)
-        half = model.dtype == torch.float16
-        self._loss_scale = FP16_LOSS_SCALE if half else 1.0
-
-    @property
-    def factor(self) -> float:
-        """What products of the gradients as they are kept are multiplied by."""
-        projection = self.plan.projection
-        return (1.0 if projection is None else projection.scale**2) / self._loss_scale**2
+        self._loss_scale = FP16_LOSS_SCALE if model.dtype == torch.float16 else 1.0
 
     def sweep(self, groups: int, done: Callable[[str, Gradients], None]) -> Iterator[int]:
         """Compute the gradients, so many groups of decoder blocks one after the other, the last
@@ -138,7 +132,9 @@ class Part:
         """
         plan, examples = self.plan, self.plan.examples
         lengths = [rows_of(examples[member]) for member in self.members]
-        gathering = Gathering(self.members, lengths, plan.projection is None, done)
+        gathering = Gathering(
+            self.members, lengths, plan.projection is None, done, self._loss_scale
+        )
         with _frozen(self.model), kept_heap():
             pruned = frozenset()
             if plan.prune:
@@ -239,7 +235,7 @@ def gradient_gram(
     part, tiles = Part(model, plan, range(len(plan.batches))), Tiles(len(plan.examples))
 
     def contract(name: str, found: Gradients) -> None:
-        tiles.add(part.members, part.members, part.factor * found.products(found))
+        tiles.add(part.members, part.members, found.products(found))
 
     for _ in part.sweep(groups or part.groups(memory, contracted=True), contract):
         pass

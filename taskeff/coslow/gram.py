@@ -161,6 +161,7 @@ class Gathering:
         members: the examples' numbers in the whole set. lengths: their rows.
         full: true weight gradients, no projection.
         done: called with a linear's name and its gradients, in the order of `members`.
+        loss_scale: what the losses were multiplied by; divided out again.
     """
 
     def __init__(
@@ -169,9 +170,10 @@ class Gathering:
         lengths: Sequence[int],
         full: bool,
         done: Callable[[str, Gradients], None],
+        loss_scale: float = 1.0,
     ):
         self._places = {member: place for place, member in enumerate(members)}
-        self._lengths, self._done = lengths, done
+        self._lengths, self._done, self._loss_scale = lengths, done, loss_scale
         self._kind: type[Gradients] = Full if full else Projected
         self._open: dict[str, tuple[Gradients, set[int]]] = {}
 
@@ -182,6 +184,8 @@ class Gathering:
             if target.name not in self._open:
                 reserved = self._kind.reserve(self._lengths, delta, inputs)
                 self._open[target.name] = reserved, set(self._places.values())
+            if self._loss_scale != 1:
+                delta = delta.float() / self._loss_scale
             kept, missing = self._open[target.name]
             for member, (start, end) in zip(layout.members, layout.spans(), strict=True):
                 kept.put(self._places[member], delta[start:end], inputs[start:end])

@@ -28,6 +28,7 @@ from taskeff.coslow.pipeline import Outcome, Scored, Worker, state_of
 from taskeff.coslow.result import conclude, encode, projection_of
 from taskeff.distributed.monitor import describe_cluster
 from taskeff.distributed.session import quiet_data, ray_session
+from taskeff.distributed.tiles import GramActors
 from taskeff.errors import ClusterError, TaskeffError
 from taskeff.memory import return_memory
 from taskeff.models import load_architecture, load_tokenizer
@@ -65,23 +66,22 @@ def measure(
             for event in _stream(left, model, settings, scoring, BuiltinEngine, gradients=True):
                 if isinstance(event, Outcome):
                     ended[event.name] = event
-    for one in data_sets:
-        found = ended.get(one.name)
-        if found is None:
-            why = broken.get(one.name, "not all its shards came back; run again")
-            yield Outcome(one.name, "failed", why)
-        elif found.status == "measure":
-            yield _tiled(one, model, settings, scoring)
-        else:
-            yield found
+    with GramActors(model, scoring) as actors:
+        for one in data_sets:
+            found = ended.get(one.name)
+            if found is None:
+                why = broken.get(one.name, "not all its shards came back; run again")
+                yield Outcome(one.name, "failed", why)
+            elif found.status == "measure":
+                yield _tiled(one, model, settings, actors)
+            else:
+                yield found
 
 
 def _tiled(
-    data: DataSet, model: ModelConfig, settings: CosLowConfig, scoring: ScoringConfig
+    data: DataSet, model: ModelConfig, settings: CosLowConfig, actors: GramActors
 ) -> Outcome:
     """The gradients of a data set with many examples, as tiles of their Gram matrix."""
-    from taskeff.distributed.tiles import tiled_gram
-
     found = state_of(data)
     if found.selection is None or found.examples is None:
         return found.outcome
@@ -89,11 +89,9 @@ def _tiled(
         architecture, tokenizer = load_architecture(model), load_tokenizer(model)
         both = encode(found.selection, found.examples, architecture, tokenizer)
         grams = [
-            tiled_gram(
-                model,
+            actors.gram(
                 rows,
                 projection_of(settings),
-                scoring,
                 targets=settings.targets,
                 memory=settings.gradient_memory,
             )
