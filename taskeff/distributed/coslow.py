@@ -21,7 +21,7 @@ from ray.data import ActorPoolStrategy, ExecutionResources, TaskPoolStrategy
 from ray.data.exceptions import UserCodeException  # pyright: ignore[reportPrivateImportUsage]
 from ray.exceptions import GetTimeoutError, RayError
 
-from taskeff.config import CosLowConfig, ModelConfig, ScoringConfig
+from taskeff.config import ClusterConfig, CosLowConfig, ModelConfig, ScoringConfig
 from taskeff.coslow.data_set import DataSet, scored_pool, shards_to_score
 from taskeff.coslow.engines import BuiltinEngine, EngineFactory, engine_of
 from taskeff.coslow.pipeline import Outcome, Scored, Worker, state_of
@@ -255,10 +255,16 @@ def _reason(error: Exception) -> str:
 
 
 class OnRay(AbstractContextManager["OnRay"]):
-    """Takes a ranking's data sets as far as they go; Ray is started when first needed."""
+    """Takes data sets as far as they go; Ray is started when first needed.
 
-    def __init__(self, engine: EngineFactory | None = None):
-        self._engine, self._stack, self._connected = engine, ExitStack(), False
+    Args:
+        engine: default: the one that the settings name.
+        cluster: what training will ask of a local cluster; None where nothing is trained.
+    """
+
+    def __init__(self, engine: EngineFactory | None = None, cluster: ClusterConfig | None = None):
+        self._engine, self._cluster = engine, cluster
+        self._stack, self._connected = ExitStack(), False
 
     def __exit__(self, *ended: Any) -> None:
         self._stack.__exit__(*ended)
@@ -271,19 +277,20 @@ class OnRay(AbstractContextManager["OnRay"]):
         scoring: ScoringConfig,
     ) -> Iterator[Scored | Outcome]:
         """See `measure`."""
-        self._connect()
+        self.connect()
         yield from measure(data_sets, model, settings, scoring, self._engine or engine_of(scoring))
 
     def mapped(
         self, function: Callable[..., Any], parts: Sequence[Sequence[Any]], **shared: Any
     ) -> list[Any]:
         """`function(part, **shared)` for every part over the cluster's CPUs, in order."""
-        self._connect()
+        self.connect()
         task: Any = ray.remote(function)  # type: ignore[call-overload]
         references = {name: ray.put(value) for name, value in shared.items()}
         return ray.get([task.remote(part, **references) for part in parts])
 
-    def _connect(self) -> None:
+    def connect(self) -> None:
+        """Use the Ray that is running, else start a local one; once."""
         if not self._connected:
-            self._stack.enter_context(ray_session())
+            self._stack.enter_context(ray_session(self._cluster))
             self._connected = True

@@ -46,16 +46,22 @@ def follow(
     events: Iterable[Scored | Outcome],
     progress: Progress,
     check: Callable[[], None],
-) -> None:
-    """Note what becomes of the tasks; `check` is called at every event."""
+) -> dict[str, dict[str, Any]]:
+    """Note what becomes of the tasks; `check` is called at every event.
+
+    Returns:
+        The results of those that were measured.
+    """
+    found: dict[str, dict[str, Any]] = {}
     started = time.monotonic()
     for event in events:
         check()
         if isinstance(event, Scored):
             continue
         if event.status == "measured":
-            result = plan.folder(event.name).read_json(RESULT)
-            progress.coslow(result, time.monotonic() - started)
+            found[event.name] = plan.folder(event.name).read_json(RESULT)
+            progress.coslow(found[event.name], time.monotonic() - started)
         else:
             progress.failed(event.name, event.reason)
         started = time.monotonic()
+    return found

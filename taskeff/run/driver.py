@@ -7,7 +7,7 @@ through `calibrate`: the command line, jobs, Python.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from taskeff.finetune.cells import Cell
 from taskeff.lease import Lease, Part
 from taskeff.run.adaptive import Imputed, next_step
 from taskeff.run.cost import cheap_first, expected, parameter_count
+from taskeff.run.data_sets import data_sets, follow
 from taskeff.run.executor import Executor
 from taskeff.run.limits import LimitError, Limits
 from taskeff.run.logs import FOLDER as LOGS
@@ -172,13 +173,25 @@ class _Run:
         self.signals = self._plan.coslow_results(self._tasks)
         missing = [name for name in self._tasks if name not in self.signals]
         total = len(self._tasks)
-        self.signals |= self._measure(
+        self._measure(
             ("CoS-Low", "tasks"),
             missing,
             (total - len(missing), total),
-            self._executor.coslow,
-            self._plan.coslow_results,
+            self._coslow,
+            lambda _: self.signals,
         )
+
+    def _coslow(
+        self,
+        plan: Plan,
+        tasks: Mapping[str, float],
+        progress: Progress,
+        check: Callable[[], None],
+    ) -> None:
+        config = plan.config
+        made = data_sets(plan, sorted(tasks, key=lambda name: (tasks[name], name)))
+        events = self._executor.data_sets(made, config.model, config.coslow, config.actors)
+        self.signals |= follow(plan, events, progress, check)
 
     def measure_adaptively(self) -> Imputed:
         """Measure round by round until every task is determined; what need not be measured."""
@@ -222,7 +235,7 @@ class _Run:
                 f"{redact(self._plan.store.child(LOGS).uri)}{reasons}"
             )
         found = published(missing)
-        if left := len(missing) - len(found):
+        if left := sum(one not in found for one in missing):
             raise TaskeffError(
                 f"stopped with {left} {things} to go; the same command measures them"
             )

@@ -1,18 +1,44 @@
-"""What a run asks of whatever measures its cells and CoS-Lows."""
+"""What a calibration and a ranking ask of whatever measures for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from taskeff.config import CosLowConfig, ModelConfig, ScoringConfig
+from taskeff.coslow.data_set import DataSet
+from taskeff.coslow.pipeline import Outcome, Scored
 from taskeff.finetune.cells import Cell
 from taskeff.run.plan import Plan
 from taskeff.run.progress import Progress
 
 
-class Executor(AbstractContextManager[Any], Protocol):
-    """Measures for one run, between entering and leaving `with`.
+class Measures(AbstractContextManager[Any], Protocol):
+    """Takes data sets to their CoS-Low, between entering and leaving `with`.
+
+    `taskeff.run.inline` has the one without Ray, `taskeff.distributed.coslow` the one on Ray.
+    """
+
+    def data_sets(
+        self,
+        data_sets: Sequence[DataSet],
+        model: ModelConfig,
+        settings: CosLowConfig,
+        scoring: ScoringConfig,
+    ) -> Iterator[Scored | Outcome]:
+        """Take every data set as far as it goes; the last thing given of each is its outcome."""
+        ...
+
+    def mapped(
+        self, function: Callable[..., Any], parts: Sequence[Sequence[Any]], **shared: Any
+    ) -> list[Any]:
+        """`function(part, **shared)` for every part, in order."""
+        ...
+
+
+class Executor(Measures, Protocol):
+    """Measures a calibration's cells too.
 
     Made from a `RunConfig`; the making raises TaskeffError if the executor could never measure
     such a run. `taskeff.run.inline` has the one without Ray, `taskeff.distributed.executor` the
@@ -39,14 +65,4 @@ class Executor(AbstractContextManager[Any], Protocol):
             cells: cell -> its expected duration in seconds.
             check: to be called now and then; what it raises ends the run.
         """
-        ...
-
-    def coslow(
-        self,
-        plan: Plan,
-        tasks: Mapping[str, float],
-        progress: Progress,
-        check: Callable[[], None],
-    ) -> None:
-        """Measure and publish the CoS-Lows of tasks that have none yet; else as `cells`."""
         ...

@@ -10,7 +10,7 @@ import torch
 
 from taskeff.config import CosLowConfig, ModelConfig, RunConfig, ScoringConfig
 from taskeff.coslow.data_set import DataSet
-from taskeff.coslow.engines import BuiltinEngine, EngineFactory, engine_of
+from taskeff.coslow.engines import EngineFactory, engine_of
 from taskeff.coslow.pipeline import Outcome, Scored, Worker
 from taskeff.errors import TaskeffError
 from taskeff.finetune.cells import Cell, TaskSeed, seconds_of
@@ -18,26 +18,53 @@ from taskeff.finetune.measure import measure
 from taskeff.memory import return_memory
 from taskeff.models import load_tokenizer
 from taskeff.run.cost import cheap_first
-from taskeff.run.data_sets import data_sets, follow
 from taskeff.run.logs import published_log
 from taskeff.run.plan import Plan
 from taskeff.run.progress import Progress
 
 
-class InlineExecutor:
+class InProcess(AbstractContextManager["InProcess"]):
+    """Takes a ranking's data sets as far as they go, one after the other."""
+
+    def __init__(self, engine: EngineFactory | None = None):
+        self._engine = engine
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def data_sets(
+        self,
+        data_sets: Sequence[DataSet],
+        model: ModelConfig,
+        settings: CosLowConfig,
+        scoring: ScoringConfig,
+    ) -> Iterator[Scored | Outcome]:
+        """See `taskeff.run.executor`."""
+        engine = self._engine or engine_of(scoring)
+        worker = Worker(engine(model, settings, scoring), load_tokenizer(model))
+        for data in data_sets:
+            yield from worker.run(data)
+            return_memory()
+
+    def mapped(
+        self, function: Callable[..., Any], parts: Sequence[Sequence[Any]], **shared: Any
+    ) -> list[Any]:
+        """`function(part, **shared)` for every part, in order."""
+        return [function(part, **shared) for part in parts]
+
+
+class InlineExecutor(InProcess):
     """One thing after the other, seed by seed and cheap cells first (see `cheap_first`)."""
 
     lanes = 1
 
     def __init__(self, config: RunConfig):
+        super().__init__()
         self._threads = config.cluster.threads_per_worker
 
     def __enter__(self) -> InlineExecutor:
         torch.set_num_threads(self._threads)
         return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
     def cells(
         self,
@@ -69,58 +96,3 @@ class InlineExecutor:
                 progress.failed(str(one), str(error))
             # Adapters hold their model in cycles: without this the next cell's stands beside it.
             return_memory()
-
-    def coslow(
-        self,
-        plan: Plan,
-        tasks: Mapping[str, float],
-        progress: Progress,
-        check: Callable[[], None],
-    ) -> None:
-        """See `taskeff.run.executor`."""
-        config = plan.config
-        order = sorted(tasks, key=lambda name: (tasks[name], name))
-        made = data_sets(plan, order)
-        events = _measured(made, config.model, config.coslow, config.actors, BuiltinEngine)
-        follow(plan, events, progress, check)
-
-
-class InProcess(AbstractContextManager["InProcess"]):
-    """Takes a ranking's data sets as far as they go, one after the other."""
-
-    def __init__(self, engine: EngineFactory | None = None):
-        self._engine = engine
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def data_sets(
-        self,
-        data_sets: Sequence[DataSet],
-        model: ModelConfig,
-        settings: CosLowConfig,
-        scoring: ScoringConfig,
-    ) -> Iterator[Scored | Outcome]:
-        """See `taskeff.run.ranking.Measures`."""
-        yield from _measured(
-            data_sets, model, settings, scoring, self._engine or engine_of(scoring)
-        )
-
-    def mapped(
-        self, function: Callable[..., Any], parts: Sequence[Sequence[Any]], **shared: Any
-    ) -> list[Any]:
-        """`function(part, **shared)` for every part, in order."""
-        return [function(part, **shared) for part in parts]
-
-
-def _measured(
-    data_sets: Sequence[DataSet],
-    model: ModelConfig,
-    settings: CosLowConfig,
-    scoring: ScoringConfig,
-    engine: EngineFactory,
-) -> Iterator[Scored | Outcome]:
-    worker = Worker(engine(model, settings, scoring), load_tokenizer(model))
-    for data in data_sets:
-        yield from worker.run(data)
-        return_memory()

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 from rich.console import Console
 from rich.text import Text
 
-from taskeff.config import CosLowConfig, ModelConfig, RankConfig, ScoringConfig
+from taskeff.config import CosLowConfig, RankConfig
 from taskeff.coslow.data_set import DataSet, published, scored_pool
 from taskeff.coslow.engines import engine_of
 from taskeff.coslow.fingerprint import fingerprint, settings_of, signal_hash
@@ -29,6 +28,7 @@ from taskeff.finetune.cells import versions
 from taskeff.lease import Lease
 from taskeff.models import family_identity, load_tokenizer
 from taskeff.report.ranking import write_ranking
+from taskeff.run.executor import Measures
 from taskeff.storage import Store, redact
 from taskeff.tasks.manifest import Entry, Manifest, load_manifest
 
@@ -38,29 +38,9 @@ ESTIMATES_PER_TASK = 32
 SHOWN = 3  # rows left out that a line each is printed for
 
 
-class Measures(Protocol):
-    """What takes data sets as far as they go: Ray, or this process. Started when first needed."""
-
-    def data_sets(
-        self,
-        data_sets: Sequence[DataSet],
-        model: ModelConfig,
-        settings: CosLowConfig,
-        scoring: ScoringConfig,
-    ) -> Iterator[Scored | Outcome]:
-        """See `taskeff.distributed.coslow.measure`."""
-        ...
-
-    def mapped(
-        self, function: Callable[..., Any], parts: Sequence[Sequence[Any]], **shared: Any
-    ) -> list[Any]:
-        """`function(part, **shared)` for every part, in order."""
-        ...
-
-
 def rank(
     config: RankConfig,
-    measures: AbstractContextManager[Measures],
+    executor: Measures,
     console: Console | None = None,
 ) -> list[dict[str, Any]]:
     """Rank the manifest's data sets by the labels they will need.
@@ -80,7 +60,7 @@ def rank(
     console = console or Console()
     started = time.monotonic()
     run = _prepared(config, console)
-    with Lease(run.store, LEASE_SECONDS) as lease, measures as executor:
+    with Lease(run.store, LEASE_SECONDS) as lease, executor:
         _measure(run, executor, console)
         lease.check()
         rows = ordered(_estimated(run, executor))

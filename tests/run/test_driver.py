@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from taskeff.config import parse_config
+from taskeff.coslow.pipeline import Outcome
 from taskeff.coslow.result import RESULT
 from taskeff.distributed.executor import RayExecutor
 from taskeff.errors import ClusterError, ConfigError, DataError, TaskeffError
@@ -35,7 +36,7 @@ class Watched(InlineExecutor):
 
     def __init__(self, config):
         super().__init__(config)
-        self.asked = []
+        self.plan, self.asked = make_plan(config), []
         Watched.last = self
 
     def cells(self, plan, cells, progress, check):
@@ -48,11 +49,11 @@ class Watched(InlineExecutor):
             plan.folder(cell).write_json(result, "result.json")
             progress.cell(cell, score, 1.0)
 
-    def coslow(self, plan, tasks, progress, check):
-        self.asked += tasks
-        for name in tasks:
-            signal = publish_signal(plan, name, 0.1 * (1 + TASKS.index(name)))
-            progress.coslow(signal, 1.0)
+    def data_sets(self, data_sets, model, settings, scoring):
+        for one in data_sets:
+            self.asked.append(one.name)
+            publish_signal(self.plan, one.name, 0.1 * (1 + TASKS.index(one.name)))
+            yield Outcome(one.name, "measured")
 
 
 def test_parts_share_the_work(config, tmp_path):
