@@ -381,6 +381,9 @@ class RunConfig(_Section):
         if cluster.node_types and gpus and "actors" not in scoring.model_fields_set:
             cpus = scoring.cpus_per_actor
             held = sum(kind.max_nodes * kind.holds(cpus, gpus) for kind in cluster.node_types)
+            if cluster.max_concurrent_jobs:
+                lanes = cluster.max_concurrent_jobs * cluster.workers_per_job
+                held = min(held, int(lanes * cluster.gpus_per_worker / gpus))
             update["actors"] = (1, max(held, 1))
         return scoring.model_copy(update=update)
 
@@ -437,16 +440,28 @@ def read_values(path: str | Path, overrides: list[str] | None) -> dict[Any, Any]
     path = Path(path)
     try:
         loaded = OmegaConf.load(path)
-        # Values are YAML as in the file: `tasks.calibration=[a,b]`, `training.epochs=3`.
-        merged = OmegaConf.merge(loaded, OmegaConf.from_dotlist(overrides or []))
-        values = OmegaConf.to_container(merged, resolve=True)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file") from None
     except (OSError, YAMLError, OmegaConfBaseException, UnicodeDecodeError, ValueError) as error:
         raise ConfigError(f"{path}: not a readable configuration: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected keys and values at the top level")
-    return dict(cast("dict[Any, Any]", values))
+    return overridden(loaded, overrides, str(path))
+
+
+def overridden(values: Any, overrides: list[str] | None, source: str) -> dict[Any, Any]:
+    """`values` with overrides applied; `source` names them in errors.
+
+    Raises:
+        ConfigError: not keys and values, or an override that is none.
+    """
+    try:
+        # Values are YAML as in the file: `tasks.calibration=[a,b]`, `training.epochs=3`.
+        merged = OmegaConf.merge(values, OmegaConf.from_dotlist(overrides or []))
+        found = OmegaConf.to_container(merged, resolve=True)
+    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"{source}: not a readable configuration: {error}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{source}: expected keys and values at the top level")
+    return dict(cast("dict[Any, Any]", found))
 
 
 def parse_config(values: Any, source: str, schema: type[Schema] = RunConfig) -> Schema:

@@ -112,7 +112,7 @@ class Store:
             if not self.is_local:
                 self._fs.pipe_file(target, data)
                 return
-            with _written_aside(target, data) as partial:
+            with _written_aside(target, io.BytesIO(data)) as partial:
                 os.replace(partial, target)
 
     def create(self, data: bytes, *parts: str) -> bool:
@@ -127,7 +127,7 @@ class Store:
             if not self.is_local:
                 self._fs.pipe_file(target, data, mode="create")
                 return True
-            with _written_aside(target, data) as partial:
+            with _written_aside(target, io.BytesIO(data)) as partial:
                 os.link(partial, target)
                 return True
         return False
@@ -153,9 +153,8 @@ class Store:
             if not self.is_local:
                 self._fs.put_file(path, target)
                 return
-            partial = f"{target}.{uuid.uuid4().hex}.partial"
-            shutil.copyfile(path, partial)
-            os.replace(partial, target)
+            with open(path, "rb") as source, _written_aside(target, source) as partial:
+                os.replace(partial, target)
 
     @contextlib.contextmanager
     def open(self, *parts: str) -> Iterator[IO[bytes]]:
@@ -243,22 +242,18 @@ class Store:
 
 
 @contextlib.contextmanager
-def _written_aside(target: str, data: bytes) -> Iterator[str]:
-    """A whole file beside `target` that holds `data`; gone afterwards unless it was moved."""
+def _written_aside(target: str, source: IO[bytes]) -> Iterator[str]:
+    """A whole file beside `target`, a copy of `source`; gone afterwards unless it was moved."""
     partial = f"{target}.{uuid.uuid4().hex}.partial"
     try:
-        _write_through(partial, data)
+        with open(partial, "wb") as file:
+            shutil.copyfileobj(source, file)
+            file.flush()
+            os.fsync(file.fileno())
         yield partial
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(partial)
-
-
-def _write_through(path: str, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _why(error: Exception) -> str:

@@ -1,7 +1,6 @@
 """A run on S3, against a server on this machine: leases, outages, what is not there."""
 
 import io
-import threading
 import uuid
 
 import fsspec
@@ -16,6 +15,7 @@ from taskeff.run.inline import InlineExecutor
 from taskeff.run.plan import make_plan
 from taskeff.storage import Store
 from tests.helpers import run_values
+from tests.leases import Clock, race
 
 pytest.importorskip("s3fs")
 moto = pytest.importorskip("moto.server")
@@ -23,16 +23,6 @@ moto_settings = pytest.importorskip("moto.settings")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SECONDS = 60.0
-
-
-class Clock:
-    """A clock that the test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Server:
@@ -91,22 +81,7 @@ def test_a_calibration_goes_from_nothing_to_its_page_and_is_not_measured_twice(s
 
 
 def test_of_eight_drivers_one_gets_the_run(store):
-    leases = [Lease(store, SECONDS) for _ in range(8)]
-    start, won = threading.Barrier(8), []
-
-    def race(lease: Lease) -> None:
-        start.wait()
-        try:
-            lease.acquire()
-        except ClusterError:
-            return
-        won.append(lease)
-
-    threads = [threading.Thread(target=race, args=(lease,)) for lease in leases]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    won = race([Lease(store, SECONDS) for _ in range(8)])
     assert len(won) == 1
     assert won[0].held()
 

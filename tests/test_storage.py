@@ -48,6 +48,20 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path):
     assert store.names() == ["taken"]
 
 
+def test_a_copy_on_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
+    store = Store(str(tmp_path / "store"))
+    (tmp_path / "rows").write_bytes(b"x")
+
+    def full(source, target):
+        target.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(StorageError, match="the storage is full"):
+        store.write_file(str(tmp_path / "rows"), "rows")
+    assert store.names() == []
+
+
 def test_a_truncated_file_is_named(tmp_path):
     (tmp_path / "r.json").write_text(json.dumps({"a": [1, 2]})[:5], encoding="utf-8")
     with pytest.raises(StorageError, match=r"r\.json is not JSON"):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from benchmarks.replication.targets import STATISTICS
 from taskeff.coslow.data_set import read_confidences
-from taskeff.coslow.gradients import LoRA, gradient_gram
+from taskeff.coslow.result import gram_of
 from taskeff.coslow.statistic import coslow
 from taskeff.finetune.loop import FineTuner
 from taskeff.models import load_model, load_tokenizer
@@ -98,16 +98,12 @@ class _Study:
 
     def _cosines(self, ids: Sequence[str], model: Any, seed: int | None = None) -> npt.NDArray:
         settings = self.settings
-        memory = settings.gradient_memory_gb
+        if seed is not None:
+            settings = settings.model_copy(update={"seed": seed})
         examples = [
             self.prompter.encode_example(self.labelled[id_], end_of_turn=False) for id_ in ids
         ]
-        return gradient_gram(
-            model,
-            examples,
-            projection=LoRA(settings.rank, settings.alpha, settings.seed if seed is None else seed),
-            memory=None if memory is None else int(memory * 1e9),
-        ).cosines
+        return gram_of(model, examples, settings).cosines
 
     def _statistics(self, cosines: npt.NDArray, ids: Sequence[str]) -> dict[str, float | None]:
         found = coslow(cosines, labels=self._labels(ids), draws=1)

@@ -29,7 +29,7 @@ def rank(
     With -c FILE the options may stand in the file; without it --manifest, --model, --family and
     --out are needed. Data sets are measured as the family was.
     """
-    from taskeff.config import RankConfig, load_config, parse_config
+    from taskeff.config import RankConfig, load_config, overridden, parse_config
     from taskeff.errors import ConfigError
     from taskeff.run.ranking import rank as run
 
@@ -38,6 +38,8 @@ def rank(
     if config is not None:
         if model is not None:
             dotted.append(f"model.path={model}")
+        if dtype is not None:
+            dotted.append(f"model.dtype={dtype}")
         if strict:
             dotted.append("strict=true")
         loaded = load_config(config, [*dotted, *(overrides or [])], RankConfig)
@@ -51,7 +53,9 @@ def rank(
         measured = dict(Calibration.load(str(family)).fingerprint)
         named = named_model(str(model), dtype, measured).model_dump()
         values = {**given, "model": named, "strict": strict}
-        loaded = parse_config(_overridden(values, overrides or []), "the options", RankConfig)
+        loaded = parse_config(
+            overridden(values, overrides, "the options"), "the options", RankConfig
+        )
     if local:
         from taskeff.run.inline import InProcess
 
@@ -60,10 +64,3 @@ def rank(
         from taskeff.distributed.coslow import OnRay
 
         run(loaded, OnRay())
-
-
-def _overridden(values: dict[str, object], overrides: list[str]) -> object:
-    from omegaconf import OmegaConf
-
-    merged = OmegaConf.merge(OmegaConf.create(values), OmegaConf.from_dotlist(overrides))
-    return OmegaConf.to_container(merged, resolve=True)

@@ -60,7 +60,7 @@ def shards_to_score(data: DataSet, tokenizer: PreTrainedTokenizerBase) -> Iterat
     """
     about, rows, stamp = data.pool.about, data.pool.rows(), data.pool.stamp()
     parts: list[str] = []
-    usable, problems = 0, list[str]()
+    usable, problem = 0, ""
     held: Shard | None = None
     for shard in read_shards(
         rows,
@@ -74,11 +74,10 @@ def shards_to_score(data: DataSet, tokenizer: PreTrainedTokenizerBase) -> Iterat
         held = shard
         parts.append(shard.part)
         usable += shard.errors.count("")
-        if not problems:
-            bad = (f"{w}: {e}" for w, e in zip(shard.wheres, shard.errors, strict=True) if e)
-            problems += [next(bad, "")]
+        bad = (f"{w}: {e}" for w, e in zip(shard.wheres, shard.errors, strict=True) if e)
+        problem = problem or next(bad, "")
     if held is None or usable < data.settings.n_examples:
-        why = f" ({problems[0]})" if problems and problems[0] else "; add rows"
+        why = f" ({problem})" if problem else "; add rows"
         raise DataError(
             f"{data.name}: the pool has {usable} rows that can be used, fewer than the "
             f"{data.settings.n_examples} to label{why}"
@@ -89,8 +88,8 @@ def shards_to_score(data: DataSet, tokenizer: PreTrainedTokenizerBase) -> Iterat
         "stamp": stamp,
         "parts": parts,
         "duplicates": rows.duplicates,
-        "left_out": getattr(rows, "left_out", 0),
-        "note": getattr(rows, "note", None),
+        "left_out": rows.left_out,
+        "note": rows.note,
     }
     data.folder.write_json(found, "pool.json")
 

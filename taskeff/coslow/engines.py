@@ -11,7 +11,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from taskeff.config import CosLowConfig, ModelConfig, ScoringConfig
-from taskeff.coslow.confidence import NO_ANSWER, Confidence, Metric, confidence_of, score_confidence
+from taskeff.coslow.confidence import (
+    NO_ANSWER,
+    Confidence,
+    Metric,
+    confidence_of,
+    prompt_room,
+    score_confidence,
+    truncated,
+)
 from taskeff.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,6 +63,19 @@ def held_model(config: ModelConfig, scoring: ScoringConfig) -> PreTrainedModel:
     return load_model(config, None if scoring.gpus_per_actor else "cpu")
 
 
+def in_this_process(scoring: ScoringConfig) -> ScoringConfig:
+    """`scoring` where no actor is started: on this machine's GPU if it has one, and on as many
+    threads as the process has been given."""
+    import torch
+
+    return scoring.model_copy(
+        update={
+            "gpus_per_actor": scoring.gpus_per_actor or float(torch.cuda.is_available()),
+            "threads_per_actor": torch.get_num_threads(),
+        }
+    )
+
+
 class BuiltinEngine:
     """`score_confidence` with the model held in this process."""
 
@@ -88,7 +109,10 @@ class VLLMEngine:
     def __init__(self, config: ModelConfig, settings: CosLowConfig, scoring: ScoringConfig):
         from vllm import LLM  # type: ignore[import-not-found]
 
+        from taskeff.models import load_architecture
+
         self.settings = settings
+        self._architecture = load_architecture(config)
         self._engine = LLM(
             model=config.path,
             revision=config.revision,
@@ -107,6 +131,9 @@ class VLLMEngine:
         """See `ConfidenceEngine`."""
         from vllm import SamplingParams  # type: ignore[import-not-found]
 
+        room = prompt_room(self._architecture, max_new_tokens)
+        if self.settings.on_long == "truncate" and room is not None:
+            prompts = [truncated(prompt, room) for prompt in prompts]
         asked = SamplingParams(
             temperature=0.0,
             max_tokens=max_new_tokens,

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from taskeff.config import CosLowConfig
 from taskeff.errors import DataError
-from taskeff.storage import safe_part
+from taskeff.storage import digest, safe_part
 from taskeff.tasks.examples import Example, rows_at
 from taskeff.tasks.prompts import Prompter, RenderedPrompter
 from taskeff.tasks.readers import SourceRow, file_stamp, format_of, read_file
@@ -38,10 +38,15 @@ _SPEC_FIELDS = {
 }
 
 
+_CUT_FIELDS = {"validation_split", "test_split", "validation_size", "test_size"}
+
+
 class Rows(Protocol):
     """One pass over a pool, and what it has left out so far."""
 
     duplicates: int
+    left_out: int
+    note: str | None
 
     def __iter__(self) -> Iterator[PoolRow]: ...
 
@@ -171,7 +176,9 @@ class SpecPool:
 
     def stamp(self) -> list[dict[str, str]]:
         """See `Pool`."""
-        return source_stamp(self.spec)
+        spec = self.spec
+        cut = spec.model_dump(mode="json", include=_CUT_FIELDS) if spec.doc_to_target else None
+        return [*source_stamp(spec), {"cut": digest(cut)}]
 
     def _label(self, values: Mapping[str, Any], where: str) -> str | None:
         spec = self.spec
@@ -289,7 +296,9 @@ def _rendered(row: SourceRow) -> PoolRow:
 class _Rows:
     """Rows that were counted already, or whose repeated texts stay."""
 
-    duplicates = 0
+    duplicates: int = 0
+    left_out: int = 0
+    note: str | None = None
 
     def __init__(self, rows: Iterable[PoolRow]):
         self._rows = rows

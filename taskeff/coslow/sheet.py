@@ -114,7 +114,7 @@ def open_sheet(out: Path | str) -> Sheet:
     source = handed_out["name"] if written is None else FILLED
     return Sheet(
         out=str(out),
-        records=read_part(folder.path(source), rows),
+        records=read_part(f"{folder.uri}/{source}", rows),
         handed_out=handed_out["name"],
         _folder=folder,
         _written=written,

@@ -34,6 +34,7 @@ from taskeff.memory import return_memory
 from taskeff.models import load_architecture, load_tokenizer
 
 Row = dict[str, Any]
+MEASURE = "measure"  # the status of a data set that still needs its gradients
 
 
 def measure(
@@ -43,7 +44,7 @@ def measure(
     scoring: ScoringConfig,
     engine: EngineFactory = BuiltinEngine,
 ) -> Iterator[Scored | Outcome]:
-    """Take every data set as far as it goes; the last thing given of each is its outcome.
+    """Take every data set as far as it goes; one outcome is given of each, as soon as it is known.
 
     A shard or data set that fails for no fault of its rows is tried again by the next run.
 
@@ -51,31 +52,37 @@ def measure(
         ClusterError: no actor can be placed, or the workers cannot go on.
     """
     tiled = settings.n_examples > scoring.tile_examples
-    ended: dict[str, Outcome] = {}
-    broken: dict[str, str] = {}
-    with _bounded(scoring):
-        for event in _stream(data_sets, model, settings, scoring, engine, gradients=not tiled):
+    ended: dict[str, str] = {}
+    broken: dict[str, str] = {}  # data set -> what the first of its failures was
+
+    def settled(events: Iterator[Scored | Outcome]) -> Iterator[Scored | Outcome]:
+        for event in events:
             if isinstance(event, Scored):
                 yield event
-            elif event.status == "failed" and event.name not in ended:
+            elif event.status == "failed":  # of a shard, maybe: another may still end its data set
                 broken.setdefault(event.name, event.reason)
-            else:
-                ended[event.name] = event
-        left = [one for one in data_sets if (e := ended.get(one.name)) and e.status == "measure"]
+            elif ended.get(event.name, MEASURE) == MEASURE:
+                ended[event.name] = event.status
+                if event.status != MEASURE:
+                    yield event
+
+    with _bounded(scoring):
+        yield from settled(
+            _stream(data_sets, model, settings, scoring, engine, gradients=not tiled)
+        )
+        left = [one for one in data_sets if ended.get(one.name) == MEASURE]
         if left and not tiled:  # by an engine that holds no model of ours
-            for event in _stream(left, model, settings, scoring, BuiltinEngine, gradients=True):
-                if isinstance(event, Outcome):
-                    ended[event.name] = event
+            yield from settled(
+                _stream(left, model, settings, scoring, BuiltinEngine, gradients=True)
+            )
     with GramActors(model, scoring) as actors:
         for one in data_sets:
-            found = ended.get(one.name)
-            if found is None:
+            status = ended.get(one.name)
+            if status == MEASURE and tiled:
+                yield _tiled(one, model, settings, actors)
+            elif status in (None, MEASURE):
                 why = broken.get(one.name, "not all its shards came back; run again")
                 yield Outcome(one.name, "failed", why)
-            elif found.status == "measure":
-                yield _tiled(one, model, settings, actors)
-            else:
-                yield found
 
 
 def _tiled(

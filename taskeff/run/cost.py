@@ -124,18 +124,17 @@ def lines(config: RunConfig, found: Forecast) -> list[str]:
     cluster = config.cluster
     jobs = len(found.schedule.jobs)
     unit = "GPU-hours" if cluster.gpus_per_worker else "worker-hours"
+    price = f"{cluster.price_per_gpu_hour:g} per GPU-hour"
+    money = [] if found.money is None else [f"money: about {found.money:.2f} at {price}"]
     out += [
         f"time: about {_time(found.schedule.makespan)} ({jobs} jobs, {found.lanes} at a time), "
         f"{found.hours:.3g} {unit}; from {found.durations.source}",
+        *money,
         f"storage: about {found.storage_bytes / 1e6:.3g} MB",
         f"placement: a job needs {found.need}" + _room(cluster, found),
         f"lanes: {found.lanes}; the head needs about {head_memory(found.lanes):.0f} GB of memory"
         + ("" if cluster.head_memory_gb else ", cluster.head_memory_gb is not given"),
     ]
-    if found.money is not None:
-        out.insert(
-            2, f"money: about {found.money:.2f} at {cluster.price_per_gpu_hour:g} per GPU-hour"
-        )
     return out
 
 

@@ -69,7 +69,7 @@ def calibrate(
     measuring = executor(plan.config)
     with Lease(plan.store, config.cluster.lease_seconds, part=part) as lease:
         plan = begin(plan, config, console)
-        limits = Limits(config.cluster, measuring.lanes)
+        limits = Limits(config, measuring.lanes)
 
         def check() -> None:
             lease.check()

@@ -10,7 +10,7 @@ import torch
 
 from taskeff.config import CosLowConfig, ModelConfig, RunConfig, ScoringConfig
 from taskeff.coslow.data_set import DataSet
-from taskeff.coslow.engines import EngineFactory, engine_of
+from taskeff.coslow.engines import EngineFactory, engine_of, in_this_process
 from taskeff.coslow.pipeline import Outcome, Scored, Worker
 from taskeff.errors import TaskeffError
 from taskeff.finetune.cells import Cell, TaskSeed, seconds_of
@@ -40,6 +40,7 @@ class InProcess(AbstractContextManager["InProcess"]):
         scoring: ScoringConfig,
     ) -> Iterator[Scored | Outcome]:
         """See `taskeff.run.executor`."""
+        scoring = in_this_process(scoring)
         engine = self._engine or engine_of(scoring)
         worker = Worker(engine(model, settings, scoring), load_tokenizer(model))
         for data in data_sets:

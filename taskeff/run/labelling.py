@@ -9,7 +9,7 @@ from typing import Any
 from taskeff.config import SHARD_ROWS, CosLowConfig, ModelConfig, ScoringConfig
 from taskeff.coslow.data_set import DataSet
 from taskeff.coslow.draw import Waiting, labelled
-from taskeff.coslow.engines import BuiltinEngine
+from taskeff.coslow.engines import BuiltinEngine, in_this_process
 from taskeff.coslow.fingerprint import fingerprint, signal_hash
 from taskeff.coslow.handoff import Form, hand_off
 from taskeff.coslow.pilot import measure_pilot, rows_of
@@ -88,7 +88,7 @@ def select(
         shard_rows=SHARD_ROWS,
         form=form,
     )
-    engine = BuiltinEngine(model, settings, ScoringConfig())
+    engine = BuiltinEngine(model, settings, in_this_process(ScoringConfig()))
     done = 0
     for event in Worker(engine, tokenizer, gradients=False).run(data):
         if isinstance(event, Scored):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from taskeff.config import ClusterConfig
+from taskeff.config import RunConfig
 from taskeff.errors import TaskeffError
 
 
@@ -16,15 +16,17 @@ class LimitError(TaskeffError):
 class Limits:
     """`cluster.max_hours` and `max_gpu_hours`, counted from now.
 
-    GPU-hours are those of the lanes, whether they work or wait for room: what the cloud bills is
-    never more than this says by the idle minutes of its nodes.
+    GPU-hours are those of all GPUs that the run may hold, by cells or by CoS-Low's actors, whether
+    they work or wait for room: the cloud bills more only by the idle minutes of its nodes.
     """
 
-    def __init__(
-        self, cluster: ClusterConfig, lanes: int, now: Callable[[], float] = time.monotonic
-    ):
+    def __init__(self, config: RunConfig, lanes: int, now: Callable[[], float] = time.monotonic):
+        cluster, actors = config.cluster, config.actors
         self._cluster, self._now, self._started = cluster, now, now()
-        self._gpus = lanes * cluster.workers_per_job * cluster.gpus_per_worker
+        self._gpus = max(
+            lanes * cluster.workers_per_job * cluster.gpus_per_worker,
+            actors.actors[1] * (actors.gpus_per_actor or 0),
+        )
 
     def check(self) -> None:
         """Raises LimitError once a limit is."""

@@ -58,7 +58,13 @@ def _fit(
 ) -> Calibration:
     """Publish the tables, the calibration and the held-out tasks' estimates."""
     config, store = plan.config, plan.store
-    rows = [curve_row(results[cell], plan) for cell in plan.cells if cell in results]
+    # A budget with a seed missing is imputed as a whole: whoever stopped and went on gets the
+    # numbers of whoever did not.
+    rows = [
+        curve_row(results[cell], plan)
+        for cell in plan.cells
+        if cell in results and cell.budget not in imputed.get(cell.task, ())
+    ]
     rows += [
         _imputed_row(plan, task, budget, score)
         for task, scores in imputed.items()

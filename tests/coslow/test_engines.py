@@ -8,9 +8,16 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from transformers import LlamaConfig
 
 from taskeff.config import CosLowConfig, ModelConfig, ScoringConfig
-from taskeff.coslow.engines import BuiltinEngine, VLLMEngine, answer_confidence, engine_of
+from taskeff.coslow.engines import (
+    BuiltinEngine,
+    VLLMEngine,
+    answer_confidence,
+    engine_of,
+    in_this_process,
+)
 from taskeff.errors import ConfigError
 
 MODEL = ModelConfig(path="org/model", name="model", revision="r1")
@@ -49,6 +56,8 @@ def vllm(monkeypatch):
     module.LLM = LLM  # type: ignore[attr-defined]
     module.SamplingParams = lambda **named: named  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "vllm", module)
+    window = LlamaConfig(max_position_embeddings=6)
+    monkeypatch.setattr("taskeff.models.load_architecture", lambda _: window)
     return module
 
 
@@ -65,7 +74,26 @@ def test_it_is_asked_for_pure_greedy_answers_and_their_own_probabilities(vllm):
     assert engine.model is None
 
 
-def test_confidence_is_that_of_the_builtin_engine():
+def test_prompts_are_cut_to_the_window_where_the_settings_say_so(vllm):
+    for on_long, shown in (("skip", [1, 2, 3, 4, 5]), ("truncate", [1, 4, 5])):
+        engine = VLLMEngine(MODEL, CosLowConfig(on_long=on_long), SCORING)
+        engine.score([[1, 2, 3, 4, 5], [6]], stop_ids=[], max_new_tokens=3)
+        inputs, *_ = vllm.asked[-1]
+        assert [one["prompt_token_ids"] for one in inputs] == [shown, [6]]
+
+
+def test_without_an_actor_the_process_keeps_its_threads_and_its_gpu(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    for there in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        found = in_this_process(ScoringConfig())
+        assert (found.threads_per_actor, found.gpus_per_actor) == (3, float(there))
+    assert in_this_process(SCORING).gpus_per_actor == 2
+
+
+def test_confidence_is_the_mean_or_minus_the_perplexity_of_the_answers_tokens():
     probs = {3: 0.5, 4: 0.25}
     logprobs = [given(token, p) for token, p in probs.items()]
     mean = answer_confidence([3, 4], logprobs, {9}, "mean_top_prob")

@@ -1,6 +1,7 @@
 """A data set on its way, without a model: what is shared, what is redone, what is asked for."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -110,6 +111,22 @@ def test_too_small_a_pool_is_refused_before_a_row_is_scored(tmp_path, worker, en
     assert "7 rows that can be used, fewer than the 8 to label" in found.reason
     assert "line 8: not JSON" in found.reason
     assert engine.rows == 0
+
+
+def test_what_leaves_too_few_rows_is_named_wherever_it_stands(tmp_path, worker):
+    path = write(tmp_path / "rows.jsonl", rows(7))
+    path.write_text(path.read_text() + "{broken\n")
+    found = scored(worker, data_set(path, tmp_path / "out", labelled=False, shard_rows=4))
+    assert "rows.jsonl, line 8: not JSON" in found.reason
+
+
+def test_another_cut_is_another_pool(tmp_path, tokenizer, worker):
+    path = write(tmp_path / "rows.jsonl", rows(40))
+    data = data_set(path, tmp_path / "out")
+    scored(worker, data)
+    assert scored_pool(data) is not None
+    spec = data.pool.spec.model_copy(update={"test_size": 5})
+    assert scored_pool(replace(data, pool=replace(data.pool, spec=spec))) is None
 
 
 def test_a_longer_file_costs_the_shards_that_changed(tmp_path, worker, engine):

@@ -111,6 +111,10 @@ def test_a_bad_row_is_an_error_of_its_own(tmp_path, row, message):
 def test_bad_files_are_named(tmp_path):
     with pytest.raises(DataError, match=r"none\.json"):
         list(rendered(tmp_path / "none.json").rows())
+    path = tmp_path / "broken.jsonl"
+    path.write_text('{"input_text": "a"}\n{"input_text": ')
+    assert [bool(row.error) for row in rendered(path).rows()] == [False, True]
+    assert "broken.jsonl, line 2" in [row.where for row in rendered(path).rows()][1]
 
 
 @pytest.mark.parametrize("cap", [None, 20, 5000])

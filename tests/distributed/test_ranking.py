@@ -1,19 +1,26 @@
 """A ranking from manifest to page on local Ray, run again, and what bad data does to it."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from rich.console import Console
 
+from taskeff.config import CosLowConfig, ModelConfig, ScoringConfig
+from taskeff.coslow.pipeline import Outcome
 from taskeff.coslow.shards import read_parts
+from taskeff.distributed import coslow
 from taskeff.distributed.coslow import OnRay
 from taskeff.distributed.session import ray_session
 from taskeff.errors import ClusterError
 from taskeff.run.ranking import ESTIMATES_PER_TASK, rank
 from taskeff.storage import Store
+from taskeff.tasks.manifest import load_manifest
+from taskeff.tasks.rows import PoolStream
 from tests.distributed import candidates as made
 from tests.distributed import engines
 from tests.helpers import run_cli
@@ -94,8 +101,10 @@ def test_every_row_is_scored_and_keeps_its_number(finished):
     folder, _ = finished
     found = scores(folder, "kinds")
     # What a calibration would test and validate on is not in the pool.
+    entries = load_manifest(str(folder / "manifest.yaml")).entries
+    (spec,) = (one.spec for one in entries if one.spec.task == "kinds")
+    assert set(found) == {row.index for row in PoolStream(spec, 0)}
     assert len(found) == 48
-    assert set(found) < set(range(60))
     assert all(0 < value <= 1 for value in found.values())
 
 
@@ -194,7 +203,8 @@ def test_a_fault_of_the_machine_is_tried_again(tiny_model, family, tmp_path):
     config = made.rank_config(tiny_model, manifest, tmp_path / "out", family)
     (row,) = rank(config, OnRay(engines.OutOfMemory), QUIET)
     assert (row["status"], row["reason"]) == ("failed", "RuntimeError: out of memory")
-    assert files(tmp_path) == {}
+    # Which shards there are is known, none of them is scored.
+    assert [Path(name).name for name in files(tmp_path)] == ["pool.json"]
     (row,) = rank(config, OnRay(engines.Constant), QUIET)
     assert row["status"] == "awaiting_labels"
     assert sorted(scores(tmp_path, "words")) == list(range(40))
@@ -207,6 +217,48 @@ def test_what_can_never_be_placed_is_refused(tiny_model, family, tmp_path, monke
     config = made.rank_config(tiny_model, manifest, tmp_path / "out", family, scoring=scoring)
     with pytest.raises(ClusterError, match=r"99 GPUs .* this cluster has \d+; lower scoring.gpus"):
         rank(config, OnRay(), QUIET)
+
+
+@pytest.mark.slow
+def test_no_room_is_said_and_not_waited_for_without_end(tiny_model, family, tmp_path, monkeypatch):
+    made.write_lines(tmp_path / "words.jsonl", made.word_rows(made.LABELS["kinds"], 1, 60))
+    manifest = made.write_manifest(tmp_path, [made.entry("words", made.LABELS["kinds"])])
+    scoring = {"cpus_per_actor": 512, "actors": [1, 1], "readers": 1, "placement_timeout": 0.05}
+    config = made.rank_config(tiny_model, manifest, tmp_path / "out", family, scoring=scoring)
+    # As on a cluster that may grow: there nothing can be refused beforehand.
+    monkeypatch.setattr("taskeff.distributed.coslow._check_placeable", lambda scoring: None)
+    with pytest.raises(ClusterError, match=r"no room within 0\.05 minutes .* 512 CPU"):
+        rank(config, OnRay(), QUIET)
+
+
+def test_every_outcome_is_given_once_and_as_soon_as_it_is_known(monkeypatch):
+    """A row that comes after its data set is complete may fail without undoing it."""
+    given = []
+
+    def stream(*_, **__):
+        for event in (
+            Outcome("a", "measured"),
+            Outcome("a", "failed", "late"),
+            Outcome("b", "failed", "a shard"),
+            Outcome("b", "awaiting_labels", "label 3 rows"),
+            Outcome("c", "failed", "gone"),
+        ):
+            given.append(event.name)
+            yield event
+
+    monkeypatch.setattr(coslow, "_stream", stream)
+    monkeypatch.setattr(coslow, "_bounded", nullcontext)
+    data_sets = [SimpleNamespace(name=name) for name in "abcd"]
+    events = coslow.measure(
+        data_sets, ModelConfig(path="x", name="x"), CosLowConfig(), ScoringConfig()
+    )
+    assert next(events) == Outcome("a", "measured")
+    assert given == ["a"]
+    assert list(events) == [
+        Outcome("b", "awaiting_labels", "label 3 rows"),
+        Outcome("c", "failed", "gone"),
+        Outcome("d", "failed", "not all its shards came back; run again"),
+    ]
 
 
 @pytest.mark.slow
@@ -230,8 +282,20 @@ def test_what_is_wrong_with_the_run_is_one_line(tiny_model, family, tmp_path, mo
     assert "n_examples 9" in error
     code, _, error = run_cli(monkeypatch, capsys, "rank", "--manifest", manifest)
     assert (code, "--family, --out, --model" in error) == (2, True)
+    code, _, error = run_cli(monkeypatch, capsys, *command, "scoring=[3")
+    assert (code, "the options: not a readable configuration" in error) == (2, True)
     code, _, error = run_cli(monkeypatch, capsys, *command, "scoring.shard_row=3")
     assert (code, "did you mean 'shard_rows'" in error) == (2, True)
+
+
+def test_options_beside_a_file_override_it(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr("taskeff.run.ranking.rank", lambda config, *_: asked.append(config))
+    options = ["--model", "other/model", "--dtype", "float16", "--strict"]
+    code, *_ = run_cli(monkeypatch, capsys, "rank", "-c", "configs/rank.yaml", *options)
+    assert code == 0
+    assert (asked[0].model.path, asked[0].model.dtype) == ("other/model", "float16")
+    assert asked[0].strict
 
 
 def test_the_configuration_that_is_shipped_is_one():

@@ -39,7 +39,7 @@ def test_it_is_what_ray_measures(local_run, tiny_model, tmp_path):
 def test_torchrun_measures_the_cells_on_two_workers(local_run, tiny_model, tmp_path):
     values = run_values(tiny_model, tmp_path)
     values["cluster"]["workers_per_job"] = 2
-    script = Path(__file__).parents[1] / "jobs/cells.py"
+    script = Path(__file__).parents[2] / "jobs/cells.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", str(script), "-c", str(write_config(tmp_path, values))]
     with Lease(Store(str(tmp_path / "tiny")), 60) as lease:
@@ -62,7 +62,7 @@ def test_torchrun_measures_the_cells_on_two_workers(local_run, tiny_model, tmp_p
 
 @pytest.mark.slow
 def test_what_torchrun_cannot_measure_is_one_line(tmp_path):
-    script = Path(__file__).parents[1] / "jobs/cells.py"
+    script = Path(__file__).parents[2] / "jobs/cells.py"
     command = [sys.executable, str(script), "-c", str(tmp_path / "none.yaml")]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 2

@@ -153,6 +153,16 @@ def test_what_select_records(tiny_model, tmp_path):
     assert all(value is not None for value in values)
 
 
+def test_the_process_keeps_its_threads(tiny_model, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        select(model_config(str(tiny_model)), "name_gender", tmp_path, settings())
+        assert torch.get_num_threads() == threads + 1
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_labels_are_not_overwritten(tiny_model, tmp_path):
     (tmp_path / "to_annotate.csv").write_text("labels")
     with pytest.raises(ConfigError, match=r"to_annotate\.csv is there already"):

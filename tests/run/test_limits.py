@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from taskeff.config import ClusterConfig, parse_config
+from taskeff.config import parse_config
 from taskeff.errors import ConfigError
 from taskeff.run.driver import calibrate
 from taskeff.run.inline import InlineExecutor
@@ -17,10 +17,11 @@ from tests.helpers import run_values
 @pytest.mark.parametrize(
     ("limit", "hours"), [({"max_hours": 3}, 3.0), ({"max_gpu_hours": 96}, 3.0), ({}, None)]
 )
-def test_a_limit_is_reached_at_its_hour(limit, hours):
+def test_a_limit_is_reached_at_its_hour(tiny_model, tmp_path, limit, hours):
     clock = [100.0]
-    cluster = ClusterConfig(workers_per_job=2, gpus_per_worker=1, **limit)
-    limits = Limits(cluster, lanes=16, now=lambda: clock[0])
+    cluster = {"workers_per_job": 2, "gpus_per_worker": 1, **limit}
+    config = parse_config(run_values(tiny_model, tmp_path, cluster=cluster), "test")
+    limits = Limits(config, lanes=16, now=lambda: clock[0])
     clock[0] += 3600 * 3 - 1
     limits.check()
     clock[0] += 1
@@ -29,6 +30,16 @@ def test_a_limit_is_reached_at_its_hour(limit, hours):
     else:
         with pytest.raises(LimitError, match=next(iter(limit))):
             limits.check()
+
+
+def test_the_gpus_of_more_actors_than_lanes_count(tiny_model, tmp_path):
+    clock = [0.0]
+    cluster = {"gpus_per_worker": 1, "max_gpu_hours": 16}
+    values = run_values(tiny_model, tmp_path, cluster=cluster, scoring={"actors": [1, 16]})
+    limits = Limits(parse_config(values, "test"), lanes=2, now=lambda: clock[0])
+    clock[0] = 3600.0
+    with pytest.raises(LimitError, match="max_gpu_hours"):
+        limits.check()
 
 
 def test_gpu_hours_of_a_run_without_gpus_are_refused(tiny_model, tmp_path):
