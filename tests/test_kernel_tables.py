@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.kernel.__main__ import ARCHIVE, MEASURED, NEW, OLD, read
-from benchmarks.kernel.measure import drawn_rows
+from benchmarks.kernel.measure import drawn_rows, likeliest
 from benchmarks.kernel.tables import MAIN, Found, curve_area, results, verdict
 from benchmarks.replication.targets import TaskScores, read_measurements
 from benchmarks.replication.worth import Row
@@ -35,6 +35,12 @@ def line(task, draw="random", accuracy=0.7):
         },
         "seconds": {"kernel": 20.0, "cos_low": 10.0},
     }
+
+
+def test_a_cut_keeps_the_label_and_the_likeliest():
+    likelihoods = np.tile([-1.0, -4.0, -3.0, -2.0], (3, 1))
+    assert likeliest(likelihoods, [0, 1, 2], 2).tolist() == [[0, 3], [0, 1], [0, 2]]
+    assert likeliest(likelihoods, [0, 1, 2], 1).tolist() == [[0], [1], [2]]
 
 
 def test_an_accuracy_counts_from_the_zero_shot_score():

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.metrics import roc_auc_score
 
 from taskeff.coslow.answers import AnswerRows, answer_rows, summed
 from taskeff.coslow.gradients import LoRA, gradient_gram
@@ -87,7 +88,7 @@ def analysed(
     return {
         "kernel": found,
         "first_16": _accuracy(matrix[: 16 * c, : 16 * c], own[:16]),
-        "cut": {str(k): _cut(matrix, likelihoods, rows, k) for k in CUTS if k < c},
+        "cut": {str(k): _cut(matrix, likelihoods, rows, own, k) for k in CUTS if k < c},
         "moved": {str(share): _moved(matrix, own, c, share) for share in MOVED},
     }
 
@@ -96,12 +97,24 @@ def _accuracy(matrix: Floats, own: Sequence[int]) -> float:
     return answer_kernel(matrix, own).left_out_accuracy()
 
 
-def _cut(matrix: Floats, likelihoods: Floats, rows: AnswerRows, most: int) -> float:
-    kept = rows.cut(most, likelihoods)
+def _cut(
+    matrix: Floats, likelihoods: Floats, rows: AnswerRows, own: Sequence[int], most: int
+) -> float:
     n, c = rows.offered.shape
-    flat = (np.arange(n)[:, None] * c + kept.offered).reshape(-1)
+    kept = likeliest(likelihoods.reshape(n, c), own, most)
+    flat = (np.arange(n)[:, None] * c + kept).reshape(-1)
     part = matrix[np.ix_(flat, flat)]
-    return kernel_pilot(part, kept.labels, kept.answers, offered=kept.offered.tolist()).accuracy
+    return kernel_pilot(part, rows.labels, rows.answers, offered=kept.tolist()).accuracy
+
+
+def likeliest(likelihoods: Floats, own: Sequence[int], most: int) -> np.ndarray:
+    """(N, most) int64, rising: each row's label and the answers of the highest likelihood.
+
+    The label is always there, so what is measured on them is too good by what the model misses.
+    """
+    likely = likelihoods.copy()
+    likely[np.arange(len(own)), list(own)] = np.inf
+    return np.sort(np.argsort(-likely, axis=1, kind="stable")[:, :most], axis=1)
 
 
 def _moved(matrix: Floats, own: Sequence[int], c: int, share: float) -> dict[str, float]:
@@ -119,7 +132,7 @@ def _moved(matrix: Floats, own: Sequence[int], c: int, share: float) -> dict[str
         others[np.arange(n), labels] = -np.inf
         doubt = others.max(1) - scores[np.arange(n), labels]
         is_moved = np.isin(np.arange(n), moved)
-        above = (doubt[is_moved][:, None] > doubt[~is_moved]).mean()
+        above = roc_auc_score(is_moved, doubt)
         least = np.argsort(-doubt, kind="stable")[:k]
         accuracy = float(np.mean(scores.argmax(1) == labels))
         found.append(

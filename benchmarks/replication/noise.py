@@ -65,7 +65,7 @@ class _Study:
         known = [
             (confidence, place, f"{task.spec.training_split}-{number}")
             for place, (number, confidence) in enumerate(
-                zip(*read_confidences(signal), strict=True)
+                zip(*read_confidences(signal)[:2], strict=True)
             )
             if confidence is not None
         ]

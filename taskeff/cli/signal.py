@@ -100,7 +100,6 @@ def score(
     labels: Annotated[
         Path | None, typer.Option(help="The labelled file, if elsewhere: .jsonl, .json or .csv.")
     ] = None,
-    family: Family = None,
     dtype: Dtype = None,
     kernel: Annotated[
         bool,
@@ -113,9 +112,8 @@ def score(
     """CoS-Low of the labelled examples; with --kernel a pilot without a fine-tune."""
     from taskeff.run.labelling import score as measure
 
-    as_selected = {"dtype": dtype_of_selection(out)} if dtype is None and family is None else None
-    as_family = measured_as(family, {})[1] if family else as_selected
-    found = measure(named_model(model, dtype, as_family), out, labels, kernel=kernel)
+    named = named_model(model, dtype or dtype_of_selection(out), None)
+    found = measure(named, out, labels, kernel=kernel)
     show(found if as_json else {k: v for k, v in found.items() if k != "kernel"}, as_json)
     if kernel and not as_json:
         for line in kernel_lines(found["kernel"]):

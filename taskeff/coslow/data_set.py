@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from taskeff.config import CosLowConfig
 from taskeff.coslow.handoff import Form
 from taskeff.coslow.pool import Pool
-from taskeff.coslow.shards import Shard, read_parts, read_shards
+from taskeff.coslow.shards import PoolScores, Shard, read_parts, read_shards
 from taskeff.errors import DataError, StorageError
 from taskeff.storage import Store
 
@@ -102,6 +102,6 @@ def scored_pool(data: DataSet) -> dict[str, Any] | None:
     return found if set(found["parts"]) <= set(data.folder.names()) else None
 
 
-def read_confidences(folder: Store) -> tuple[list[int], list[float | None]]:
-    """(numbers of the rows in their source, confidences) of a scored pool, in the pool's order."""
+def read_confidences(folder: Store) -> PoolScores:
+    """The confidences of a scored pool."""
     return read_parts(folder, folder.read_json("pool.json")["parts"])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
 from taskeff.coslow.data_set import DataSet, published, scored_pool
 from taskeff.coslow.handoff import hand_off, read_labels, to_annotate
@@ -20,7 +19,6 @@ from taskeff.storage import Store, digest, redact
 from taskeff.tasks.task import Example
 
 SCHEMA = 1
-MOST_PROBLEMS = 20  # bad rows quoted in selection.json; all of them are in the part files
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,7 @@ def draw(data: DataSet) -> dict[str, Any]:
     found = published(data.folder, "selection.json")
     if found is not None and found.get("made_from") == made_from:
         return found
-    numbers, values = read_parts(data.folder, pool["parts"])
-    problems = _problems(data.folder, pool["parts"])
+    numbers, values, problems = read_parts(data.folder, pool["parts"])
     try:
         chosen = select(
             values,
@@ -108,19 +105,6 @@ def _control(data: DataSet, size: int) -> list[int]:
         return []
     rng = random.Random(f"{data.settings.seed}:{data.name}:random")
     return rng.sample(range(size), data.settings.n_examples)
-
-
-def _problems(folder: Store, parts: Sequence[str]) -> list[str]:
-    """The first rows without a confidence, each with its reason."""
-    found: list[str] = []
-    for part in parts:
-        table = folder.read_table(part)
-        missing = pc.field("confidence").is_null()
-        bad = table.filter(missing).to_pylist()
-        found += [f"{row['where']}: {row['reason']}" for row in bad[:MOST_PROBLEMS]]
-        if len(found) >= MOST_PROBLEMS:
-            break
-    return found[:MOST_PROBLEMS]
 
 
 def labelled(

@@ -84,7 +84,7 @@ class Plan:
                 used = 0
             batches[-1].append(i)
             used += sizes[i]
-        shared = common_prefix(given) if share_prefix else 0
+        shared = common_prefix([example.prompt_ids for example in given]) if share_prefix else 0
         names = None if targets is None else tuple(targets)
         return cls(given, tuple(map(tuple, batches)), shared, projection, names, prune)
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from taskeff.config import CosLowConfig
 from taskeff.coslow.answers import AnswerRows, answer_rows, summed
-from taskeff.coslow.confidence import prompt_room, truncated
 from taskeff.coslow.kernel import KernelPilot, check_labels, kernel_pilot
 from taskeff.coslow.pool import prompter_of
-from taskeff.coslow.result import gram_of
+from taskeff.coslow.result import fitted, gram_of
 from taskeff.tasks.task import Example
 
 if TYPE_CHECKING:
@@ -29,15 +28,10 @@ def rows_of(
     Raises:
         DataError: a task without a list of answers, or labels that tell nothing apart.
     """
-    shorten = None
-    if selection["settings"]["on_long"] == "truncate":
-        room = prompt_room(architecture, selection["max_new_tokens"])
-        if room is not None:
-            shorten = partial(truncated, room=room)
     prompter = prompter_of(tokenizer, selection["description"], rendered=selection["rendered"])
-    rows = answer_rows(prompter, examples, selection["choices"], shorten=shorten)
+    rows = answer_rows(prompter, examples, selection["choices"])
     check_labels(rows.labels, rows.answers, rows.ids)
-    return rows
+    return replace(rows, examples=tuple(fitted(selection, rows.examples, architecture)))
 
 
 def measure_pilot(

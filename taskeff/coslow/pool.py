@@ -6,20 +6,21 @@ Its rows, their order and their ids are the same whichever way a task's pool is 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Protocol
 
+import numpy as np
+
 from taskeff.config import CosLowConfig
 from taskeff.errors import DataError
 from taskeff.storage import digest, safe_part
-from taskeff.tasks.examples import Example, rows_at
+from taskeff.tasks.examples import Example, row_id, row_number, rows_at
 from taskeff.tasks.prompts import Prompter, RenderedPrompter
 from taskeff.tasks.readers import SourceRow, file_stamp, format_of, read_file
-from taskeff.tasks.rows import PoolRow, PoolStream, row_text
-from taskeff.tasks.source import source_stamp
+from taskeff.tasks.rows import PoolRow, PoolStream, draw, row_text
+from taskeff.tasks.source import row_of, source_stamp
 from taskeff.tasks.spec import TaskSpec
 from taskeff.tasks.task import Task
 from taskeff.tasks.templates import render
@@ -171,7 +172,7 @@ class SpecPool:
                 )
             label = self._label(row.values, row.where) if self.labelled else None
             text = row_text(spec, row.values, row.where)
-            examples.append(Example(f"{spec.training_split}-{number}", text, label))
+            examples.append(Example(row_id(spec.training_split, number), text, label))
         return examples
 
     def stamp(self) -> list[dict[str, str]]:
@@ -207,9 +208,8 @@ class TaskPool:
 
     def rows(self) -> Rows:
         """See `Pool`."""
-        split = self.task.spec.training_split
         return _Rows(
-            PoolRow(_number(one.id), one.id, f"{split} row {_number(one.id)}", one.text)
+            PoolRow(row_number(one.id), one.id, row_of(self.task.spec, one.id), one.text)
             for one in rows_at(
                 self.task.train,
                 self.task.pool_rows(self.settings.pool_cap, self.settings.seed),
@@ -219,16 +219,12 @@ class TaskPool:
     def examples(self, numbers: Sequence[int]) -> list[Example]:
         """See `Pool`."""
         wanted = set(numbers)
-        found = {n: one for one in self.task.train if (n := _number(one.id)) in wanted}
+        found = {n: one for one in self.task.train if (n := row_number(one.id)) in wanted}
         return [found[number] for number in numbers]
 
     def stamp(self) -> list[dict[str, str]]:
         """See `Pool`."""
         return [{"data": self.task.data_hash}]
-
-
-def _number(example_id: str) -> int:
-    return int(example_id.rpartition("-")[2])
 
 
 @dataclass(frozen=True)
@@ -254,8 +250,7 @@ class RenderedPool:
         size = 0 if cap is None else sum(1 for _ in self._read())
         if cap is None or cap >= size:
             return _Rows(rows)
-        seed = f"{self.settings.seed}:{self.about.name}:pool"
-        drawn = random.Random(seed).sample(range(size), cap)
+        drawn = draw(np.arange(size), cap, self.about.name, self.settings.seed).tolist()
         wanted = frozenset(drawn)
         found = {row.index: row for row in rows if row.index in wanted}
         return _Rows(found[number] for number in drawn)

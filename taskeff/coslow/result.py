@@ -70,17 +70,24 @@ def encode(
     prompter: Prompter = prompter_of(
         tokenizer, selection["description"], rendered=selection["rendered"]
     )
-    room = None
-    if selection["settings"]["on_long"] == "truncate":
-        room = prompt_room(architecture, selection["max_new_tokens"])
 
     def encoded(rows: Sequence[Example]) -> list[TokenizedExample]:
         found = [prompter.encode_example(row, end_of_turn=False) for row in rows]
-        if room is None:
-            return found
-        return [replace(one, prompt_ids=tuple(truncated(one.prompt_ids, room))) for one in found]
+        return fitted(selection, found, architecture)
 
     return encoded(examples), encoded([Example(**row) for row in selection["control"]])
+
+
+def fitted(
+    selection: Mapping[str, Any],
+    examples: Sequence[TokenizedExample],
+    architecture: PreTrainedConfig,
+) -> list[TokenizedExample]:
+    """`examples`, their prompts cut to the model's window where the settings say so."""
+    room = prompt_room(architecture, selection["max_new_tokens"])
+    if selection["settings"]["on_long"] != "truncate" or room is None:
+        return list(examples)
+    return [replace(one, prompt_ids=tuple(truncated(one.prompt_ids, room))) for one in examples]
 
 
 def gram_of(

@@ -26,8 +26,6 @@ class Selection:
     indices: tuple[int, ...]
     candidates: int
     quantile: float
-    seed: int
-    strategy: Strategy
 
 
 def select(
@@ -74,6 +72,4 @@ def select(
         indices=tuple(sorted(drawn)),
         candidates=len(candidates),
         quantile=len(candidates) / len(known),
-        seed=seed,
-        strategy=strategy,
     )

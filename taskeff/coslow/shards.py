@@ -13,9 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from taskeff.coslow.confidence import Confidence
 from taskeff.coslow.engines import ConfidenceEngine
@@ -25,6 +27,7 @@ from taskeff.storage import Store
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.rows import PoolRow
 
+PROBLEMS = 20  # bad rows quoted in selection.json; all of them are in the part files
 _ROW_FAULTS = (TaskeffError, ValueError)
 
 
@@ -124,7 +127,7 @@ def score_shard(engine: ConfidenceEngine, shard: Shard) -> pa.Table:
         beside a confidence).
 
     Raises:
-        DataError: the engine answered another number of rows.
+        RuntimeError: the engine answered another number of rows.
     """
     prompts = shard.prompts()
     try:
@@ -185,18 +188,30 @@ def read_part(folder: Store, part: str) -> pa.Table | None:
         return None
 
 
-def read_parts(folder: Store, parts: Sequence[str]) -> tuple[list[int], list[float | None]]:
-    """(row numbers, confidences) of the scored pool, in the source's order.
+class PoolScores(NamedTuple):
+    """A scored pool, in its order: numbers of the rows in their source, confidences, and the first
+    rows without one, each with its reason."""
+
+    numbers: list[int]
+    confidences: list[float | None]
+    problems: list[str]
+
+
+def read_parts(folder: Store, parts: Sequence[str]) -> PoolScores:
+    """What the part files say.
 
     Raises:
         DataError: a row is there twice.
     """
     indices: list[int] = []
     values: list[float | None] = []
+    problems: list[str] = []
     for part in parts:
         table = folder.read_table(part)
         indices += table["index"].to_pylist()
         values += table["confidence"].to_pylist()
+        bad = table.filter(pc.field("confidence").is_null()).slice(0, PROBLEMS - len(problems))
+        problems += [f"{row['where']}: {row['reason']}" for row in bad.to_pylist()]
     if len(set(indices)) != len(indices):
         raise DataError(f"{folder.path()}: a row was scored twice; remove the folder and run again")
-    return indices, values
+    return PoolScores(indices, values, problems)

@@ -72,12 +72,10 @@ class Sheet:
         self._folder.write_bytes(content, FILLED)
         self._written, self.records = content, records
 
-    def score_command(self, labels: str | None = None) -> str:
-        """What comes after labelling; `labels`: where the filled file lies if not in its place."""
+    def score_command(self) -> str:
+        """What comes after labelling."""
         words = ["taskeff", "score", "--model", self.model, "--out", self.out]
-        if labels is None and self.handed_out != FILLED:
-            labels = self.path
-        return shlex.join(words + (["--labels", labels] if labels else []))
+        return shlex.join(words + ([] if self.handed_out == FILLED else ["--labels", self.path]))
 
 
 def open_sheet(out: Path | str) -> Sheet:

@@ -40,7 +40,6 @@ class CosLow:
     interval: tuple[float, float]
     level: float
     n_examples: int
-    seed: int
     mean_interval: tuple[float, float]
     balanced: float | None = None
     excluded: tuple[str, ...] = ()
@@ -104,7 +103,6 @@ def coslow(
         interval=intervals[0],
         level=level,
         n_examples=n,
-        seed=seed,
         mean_interval=intervals[1],
         balanced=None if labels is None else _balanced(matrix, [labels[i] for i in kept]),
         excluded=excluded,

@@ -31,20 +31,6 @@ JOIN_SECONDS = 60  # for the others, once the fewest actors are there
 Job = tuple[int, tuple[int, ...]]  # number of the matrix, and the part's micro-batches
 
 
-def tiled_gram(
-    model: ModelConfig,
-    examples: Sequence[Example],
-    projection: LoRA | None,
-    scoring: ScoringConfig,
-    *,
-    targets: Sequence[str] | None = None,
-    memory: int | None = None,
-) -> Gram:
-    """`gradient_gram` by actors that are started for it; see `GramActors.gram`."""
-    with GramActors(model, scoring) as actors:
-        return actors.gram(examples, projection, targets=targets, memory=memory)
-
-
 class GramActors:
     """As many actors with the model as `scoring` allows and the cluster has room for, for one
     matrix after the other; they start with the first. A context manager.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -147,6 +146,5 @@ def _report(result: dict[str, Any]) -> None:
             "seed": result["seed"],
             "score": result["score"],
             "seconds": seconds_of(result),
-            "worker_pid": os.getpid(),
         }
     )

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from taskeff.curves.curve import Floats, TaskCurve
+from taskeff.curves.curve import TaskCurve
 from taskeff.errors import EstimateError
 from taskeff.estimate.beta_curve import fit_rise
-from taskeff.estimate.posterior import Pilot, Posterior, update
+from taskeff.estimate.posterior import Pilot, narrowing, update
 from taskeff.estimate.prior import MIN_RISES, CurvePrior, fit_prior
 from taskeff.estimate.shapes import Beta, fit_shape
 
@@ -166,7 +166,7 @@ def decide(
     x = np.log2(np.array([float(n) for n in rest])) / np.log2(cap)
     scores = base + (1 - base) * found.at(x) * found.top[:, None]
     sd = float(np.std(found.auc))
-    gains = [_narrowing(found, scores[:, i]) / costs[n] for i, n in enumerate(rest)]
+    gains = [narrowing(found.auc, scores[:, i]) / costs[n] for i, n in enumerate(rest)]
     determined = not rest or sd <= tolerance
     return Decision(
         next_budget=None if determined else rest[int(np.argmax(gains))],
@@ -174,12 +174,6 @@ def decide(
         auc=float(np.mean(found.auc)),
         auc_sd=sd,
     )
-
-
-def _narrowing(found: Posterior, scores: Floats) -> float:
-    """By how much knowing the score at a budget is expected to lower the variance of the area."""
-    bins = np.array_split(found.auc[np.argsort(scores)], 20)
-    return float(np.var(found.auc)) - float(np.mean([np.var(part) for part in bins]))
 
 
 def _leverage(tasks: Sequence[str], cos_low: Mapping[str, float]) -> dict[str, float]:

@@ -16,7 +16,7 @@ import numpy as np
 from taskeff.curves.curve import Floats
 from taskeff.errors import EstimateError
 from taskeff.estimate.budget import Estimate
-from taskeff.estimate.posterior import Posterior
+from taskeff.estimate.posterior import Posterior, narrowing
 
 
 @dataclass(frozen=True)
@@ -178,9 +178,6 @@ def advise(found: Posterior, labelled: int, *, prices: Prices, value: float) -> 
 def next_pilot(found: Posterior, target: float, *, labelled: int = 0) -> int:
     """The budget whose score would narrow labels needed most per label, above `labelled`.
 
-    The draws are put into twenty bins by their share at a budget; what spread of log2(labels)
-    stays within the bins is what a score there would leave open.
-
     Raises:
         EstimateError: nothing is left to measure below the cap.
     """
@@ -188,13 +185,7 @@ def next_pilot(found: Posterior, target: float, *, labelled: int = 0) -> int:
     if not budgets:
         raise EstimateError(f"all {found.cap} labels of the cap are made; there is no next pilot")
     log_labels = np.minimum(found.crossing(target), 1.0)
-    whole = float(np.var(log_labels))
-    gains: list[float] = []
-    for n in budgets:
-        order = np.argsort(_shares(found, [n])[:, 0])
-        bins = np.array_split(log_labels[order], 20)
-        left = float(np.mean([np.var(part) for part in bins]))
-        gains.append((whole - left) / (n - labelled))
+    gains = [narrowing(log_labels, _shares(found, [n])[:, 0]) / (n - labelled) for n in budgets]
     return budgets[int(np.argmax(gains))]
 
 

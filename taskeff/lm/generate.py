@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from taskeff.errors import DataError, ModelError
 from taskeff.lm.decoding import DecodingState, prefill, prefill_prefix
-from taskeff.lm.packing import MIN_SHARED, shared_prefix
+from taskeff.lm.packing import common_prefix
 
 MAX_TOKENS = 4096  # tokens of KV cache held at once: 0.2 GB for 135M parameters, 0.5 GB for 8B bf16
 
@@ -75,8 +75,7 @@ def greedy(
     trie = None if choices is None else _Trie(choices, stop)
     if not prompts:
         return []
-    common = shared_prefix(prompts)
-    n_prefix = common if common >= MIN_SHARED and len(prompts) > 1 else 0
+    n_prefix = common_prefix(prompts)
     found: dict[int, Generation] = {}
     with _evaluating(model):
         prefix = prefill_prefix(model, prompts[0][:n_prefix])

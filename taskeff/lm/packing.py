@@ -76,7 +76,7 @@ def pack(examples: Sequence[TokenizedExample], *, prefix_length: int | None = No
     """
     _check(examples)
     if prefix_length is None:
-        prefix_length = common_prefix(examples)
+        prefix_length = common_prefix(_prompts(examples))
     ids = list(examples[0].prompt_ids[:prefix_length])
     positions = list(range(prefix_length))
     segments = [0] * prefix_length
@@ -138,7 +138,7 @@ def batches(
     batches are padded. Yields the examples' indices with each batch; one example longer than
     `max_tokens` gets its own batch.
     """
-    prefix = common_prefix(examples)
+    prefix = common_prefix(_prompts(examples))
     for members in _groups(examples, prefix, max_tokens):
         chosen = [examples[index] for index in members]
         # Padding lies after every real token: no token that counts can see it.
@@ -148,7 +148,7 @@ def batches(
 
 def n_batches(examples: Sequence[TokenizedExample], *, max_tokens: int) -> int:
     """How many batches `batches` makes of them."""
-    return len(_groups(examples, common_prefix(examples), max_tokens))
+    return len(_groups(examples, common_prefix(_prompts(examples)), max_tokens))
 
 
 def _groups(examples: Sequence[TokenizedExample], prefix: int, max_tokens: int) -> list[list[int]]:
@@ -174,10 +174,14 @@ def _groups(examples: Sequence[TokenizedExample], prefix: int, max_tokens: int) 
     return found
 
 
-def common_prefix(examples: Sequence[TokenizedExample]) -> int:
+def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
     """Tokens at the start of every prompt that are worth computing once."""
-    common = shared_prefix([example.prompt_ids for example in examples])
-    return common if common >= MIN_SHARED and len(examples) > 1 else 0
+    common = shared_prefix(prompts)
+    return common if common >= MIN_SHARED and len(prompts) > 1 else 0
+
+
+def _prompts(examples: Sequence[TokenizedExample]) -> list[tuple[int, ...]]:
+    return [example.prompt_ids for example in examples]
 
 
 def answer_logits(model: torch.nn.Module, batch: PackedBatch) -> Tensor:

@@ -31,6 +31,10 @@ class Step:
     cells: list[Cell]
     imputed: Imputed
 
+    def skipped(self, seeds: int) -> int:
+        """Cells of so many seeds that need no measuring."""
+        return sum(map(len, self.imputed.values())) * seeds
+
 
 def next_step(plan: Plan, results: Results, signals: Mapping[str, Mapping[str, Any]]) -> Step:
     """What to measure after `results`; no cells when every task is determined.
@@ -91,7 +95,7 @@ def outlook(plan: Plan, results: Results) -> str:
     if len(signals) == len(plan.tasks):
         step = next_step(plan, results, signals)
         if step.imputed or not step.cells:
-            skipped = sum(map(len, step.imputed.values())) * len(plan.config.training.seeds)
+            skipped = step.skipped(len(plan.config.training.seeds))
             return f"skippable: {skipped} cells are determined by what is measured"
     return "skippable: known once CoS-Low, the scouts' curves and the zero-shot scores are measured"
 

@@ -135,7 +135,7 @@ def rows_used(task: Task, config: RunConfig) -> Iterator[Example]:
     for seed in config.training.seeds:
         used[task.subset_rows(largest, seed)] = True
     yield from rows_at(task.train, np.flatnonzero(used))
-    yield from itertools.islice(task.validation, max(1, largest // 5))
+    yield from itertools.islice(task.validation, task.n_validation(largest))
     yield from itertools.islice(task.test, config.evaluation.test_cap)
 
 

@@ -64,7 +64,10 @@ class Durations:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is left of a run. `hours` are GPU-hours, or worker-hours where there is no GPU."""
+    """What is left of a run's cells; CoS-Low is not in it.
+
+    `hours` are GPU-hours, or worker-hours where there is no GPU.
+    """
 
     cells: int
     done: int
@@ -127,8 +130,8 @@ def lines(config: RunConfig, found: Forecast) -> list[str]:
     price = f"{cluster.price_per_gpu_hour:g} per GPU-hour"
     money = [] if found.money is None else [f"money: about {found.money:.2f} at {price}"]
     out += [
-        f"time: about {_time(found.schedule.makespan)} ({jobs} jobs, {found.lanes} at a time), "
-        f"{found.hours:.3g} {unit}; from {found.durations.source}",
+        f"time: cells about {_time(found.schedule.makespan)} ({jobs} jobs, {found.lanes} at a "
+        f"time), {found.hours:.3g} {unit}; from {found.durations.source}",
         *money,
         f"storage: about {found.storage_bytes / 1e6:.3g} MB",
         f"placement: a job needs {found.need}" + _room(cluster, found),
@@ -229,7 +232,7 @@ def work(task: Task, budget: int, config: RunConfig) -> Work:
     batch, steps = schedule(training, budget)
     pack = training.max_tokens_per_pack
     if training.early_stopping:
-        validated = len(task.validation_subset(budget))
+        validated = task.n_validation(budget)
         read += steps // training.early_stopping.every_steps * _packed(validated, row, prefix, pack)
     return Work(steps * _packed(batch, row, prefix, pack), read)
 

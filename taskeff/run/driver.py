@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import yaml
@@ -27,7 +28,7 @@ from taskeff.run.executor import Executor
 from taskeff.run.limits import LimitError, Limits
 from taskeff.run.logs import FOLDER as LOGS
 from taskeff.run.plan import MIN_CALIBRATION_TASKS, Plan, make_plan
-from taskeff.run.progress import Progress
+from taskeff.run.progress import Progress, say
 from taskeff.run.results import conclude
 from taskeff.storage import redact
 
@@ -119,7 +120,7 @@ def begin(plan: Plan, config: RunConfig, console: Console) -> Plan:
         The plan, its tasks reading their rows from there.
     """
     for note in plan.notes:
-        console.print(Text.assemble(("note:", "yellow"), f" {note}"), soft_wrap=True)
+        say(console, "note:", note)
     resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     plan.store.write_bytes(resolved.encode(), "config.yaml")
     return replace(plan, tasks={name: t.publish(plan.store) for name, t in plan.tasks.items()})
@@ -155,6 +156,10 @@ class _Run:
         self._tasks = [job for job in jobs[i::n] if isinstance(job, str)]
         self.results = plan.results()
         self.signals: dict[str, dict[str, Any]] = {}
+
+    @cached_property
+    def _parameters(self) -> float:
+        return parameter_count(self._plan.config)
 
     def measure_cells(self, wanted: Collection[Cell]) -> None:
         """Measure those of `wanted` that have no result."""
@@ -197,7 +202,7 @@ class _Run:
         """Measure round by round until every task is determined; what need not be measured."""
         while (step := next_step(self._plan, self.results, self.signals)).cells:
             self.measure_cells(step.cells)
-        skipped = sum(map(len, step.imputed.values())) * len(self._plan.config.training.seeds)
+        skipped = step.skipped(len(self._plan.config.training.seeds))
         self._console.print(
             f"curves: {skipped} of {len(self.cells)} cells are determined by the others"
         )
@@ -222,8 +227,7 @@ class _Run:
             self._console.print(f"{what}: all {total} {things} are measured already")
             return {}
         self._console.print(f"{what}: {len(missing)} of {total} {things} to measure")
-        parameters = parameter_count(self._plan.config)
-        seconds = expected(self._plan, missing, self.results, parameters).seconds
+        seconds = expected(self._plan, missing, self.results, self._parameters).seconds
         lanes = self._executor.lanes
         with Progress(self._console, seconds, total=total, done=done, lanes=lanes) as progress:
             measure(self._plan, seconds, progress, self._check)

@@ -58,7 +58,8 @@ class Plan:
             for budget in sorted({0, *self.budgets(name)})
             if budget or seed == seeds[0]
         ]
-        return {c: self.hash_of(c) for c in cells}
+        data = {name: task.data_hash for name, task in self.tasks.items()}
+        return {c: cell_hash(c, self.config, data[c.task], self.identity) for c in cells}
 
     def budgets(self, task: str) -> tuple[int, ...]:
         """The budgets that the task is measured at: the run's, as far as its rows go."""
@@ -76,10 +77,6 @@ class Plan:
         """What to know of the tasks' rows, and of those too few for the run's largest budget."""
         short = (short_note(task, self.config) for task in self.tasks.values())
         return [*(n for task in self.tasks.values() for n in task.notes), *filter(None, short)]
-
-    def hash_of(self, cell: Cell) -> str:
-        """The hash of the cell's settings."""
-        return cell_hash(cell, self.config, self.tasks[cell.task].data_hash, self.identity)
 
     def results(self, cells: Iterable[Cell] | None = None) -> dict[Cell, dict[str, Any]]:
         """The results published so far, of all cells or of these; a request per cell."""

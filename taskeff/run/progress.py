@@ -81,7 +81,7 @@ class Progress:
 
     def say(self, what: str, more: str, colour: str) -> None:
         """One line about something that is not a result."""
-        self.console.print(Text.assemble((what, colour), f" {more}"), soft_wrap=True)
+        say(self.console, what, more, colour)
 
     def job(self, name: str, state: str) -> None:
         """Note what a job is doing."""
@@ -129,6 +129,11 @@ class Progress:
             table.caption = "jobs: " + "; ".join(running)
             table.caption_justify = "left"
         return table
+
+
+def say(console: Console, what: str, more: str, colour: str = "yellow") -> None:
+    """One line about something that is not a result."""
+    console.print(Text.assemble((what, colour), f" {more}"), soft_wrap=True)
 
 
 def clock(seconds: float) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.text import Text
 
 from taskeff.config import CosLowConfig, RankConfig
 from taskeff.coslow.data_set import DataSet, published, scored_pool
@@ -29,6 +28,7 @@ from taskeff.lease import Lease
 from taskeff.models import family_identity, load_tokenizer
 from taskeff.report.ranking import write_ranking
 from taskeff.run.executor import Measures
+from taskeff.run.progress import say
 from taskeff.storage import Store, redact
 from taskeff.tasks.manifest import Entry, Manifest, load_manifest
 
@@ -101,10 +101,10 @@ def _prepared(config: RankConfig, console: Console) -> _Run:
     identity = family_identity(config.model, load_tokenizer(config.model))
     measured = fingerprint(identity, config.model, settings)
     for warning in compare_fingerprints(calibration.fingerprint, measured, calibration.family):
-        console.print(Text.assemble(("warning:", "yellow"), f" {warning}"), soft_wrap=True)
+        say(console, "warning:", warning)
     run = _Run(config, settings, calibration, measured, store)
     for problem in manifest.problems:
-        _say(console, f"{problem.where} is skipped", problem.reason)
+        say(console, f"{problem.where} is skipped:", problem.reason)
         name = problem.name or problem.where
         run.unusable.append(_unusable(name, f"{problem.where}: {problem.reason}"))
     _locate(run, manifest, identity)
@@ -190,7 +190,7 @@ def _known(data: DataSet) -> Outcome:
 
 def _report(console: Console, outcome: Outcome, line: str) -> None:
     if outcome.status in ("failed", "awaiting_labels"):
-        _say(console, f"{outcome.name}: {outcome.status.replace('_', ' ')}", outcome.reason)
+        say(console, f"{outcome.name}: {outcome.status.replace('_', ' ')}:", outcome.reason)
     elif line:
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -283,7 +283,3 @@ def _publish_settings(run: _Run, seconds: float) -> None:
 def _mapped(call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(call, items))
-
-
-def _say(console: Console, what: str, reason: str) -> None:
-    console.print(Text.assemble((f"{what}:", "yellow"), f" {reason}"), soft_wrap=True)

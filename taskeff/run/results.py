@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
-from rich.text import Text
 
 from taskeff.coslow.result import TABLE
 from taskeff.estimate.calibration import Calibration
@@ -25,6 +24,7 @@ from taskeff.finetune.cells import Cell, versions
 from taskeff.report.collect import write_report
 from taskeff.run.data_sets import run_fingerprint
 from taskeff.run.plan import Plan
+from taskeff.run.progress import say
 
 
 def conclude(
@@ -166,4 +166,4 @@ def _summary(calibration: Calibration, console: Console) -> None:
         shown = "not defined" if control.r is None else f"{control.r:+.2f}"
         console.print(f"  control {name:<16} r {shown}, error {control.mae:.3f}", highlight=False)
     for warning in calibration.warnings:
-        console.print(Text.assemble(("warning:", "yellow"), f" {warning}"), soft_wrap=True)
+        say(console, "warning:", warning)

@@ -33,12 +33,11 @@ class Schedule:
 
     jobs: tuple[Job, ...]
     makespan: float
-    start_seconds: float
 
     @property
     def busy(self) -> float:
         """Seconds that lanes are taken, the starts of worker groups included."""
-        return sum(self.start_seconds + job.seconds for job in self.jobs)
+        return sum(JOB_START_SECONDS + job.seconds for job in self.jobs)
 
 
 def make_schedule(
@@ -46,7 +45,6 @@ def make_schedule(
     lanes: int,
     *,
     per_job: int = 1,
-    start_seconds: float = JOB_START_SECONDS,
 ) -> Schedule:
     """Deal cells out to jobs so that the last one ends early.
 
@@ -61,10 +59,10 @@ def make_schedule(
     """
     wholes = [{c: seconds[c] for c in whole.cells} for whole in by_task_and_seed(seconds)]
     if not wholes:
-        return Schedule((), 0.0, start_seconds)
+        return Schedule((), 0.0)
     if len(wholes) >= lanes and per_job > 1:
         n_jobs = max(lanes, -(-len(wholes) // per_job))
-        return _schedule(_shared(wholes, n_jobs, per_job), lanes, start_seconds)
+        return _schedule(_shared(wholes, n_jobs, per_job), lanes)
     longest = max(sum(cells.values()) for cells in wholes)
     options = []
     for pieces in SPLITS:
@@ -74,7 +72,7 @@ def make_schedule(
             for whole in wholes
             for piece in _pieces(whole, limit)
         ]
-        options.append(_schedule(jobs, lanes, start_seconds))
+        options.append(_schedule(jobs, lanes))
     # A second of every lane counts as much as a second of waiting for the end: each piece starts a
     # worker group of its own, which must buy time.
     return min(options, key=lambda option: option.makespan + option.busy / lanes)
@@ -88,10 +86,10 @@ def simulate(durations: Iterable[float], lanes: int) -> float:
     return max(ends)
 
 
-def _schedule(jobs: Sequence[Job], lanes: int, start_seconds: float) -> Schedule:
+def _schedule(jobs: Sequence[Job], lanes: int) -> Schedule:
     ordered = sorted(jobs, key=lambda job: (-job.seconds, job.parts[0].task, job.parts[0].seed))
-    makespan = simulate((start_seconds + job.seconds for job in ordered), lanes)
-    return Schedule(tuple(ordered), makespan, start_seconds)
+    makespan = simulate((JOB_START_SECONDS + job.seconds for job in ordered), lanes)
+    return Schedule(tuple(ordered), makespan)
 
 
 def _shared(wholes: Iterable[Mapping[Cell, float]], n_jobs: int, per_job: int) -> list[Job]:

@@ -33,6 +33,17 @@ class Example:
     target: str | None = None
 
 
+def row_id(split: str, number: int) -> str:
+    """The stable name of a split's row; `number` is the row's in its source."""
+    return f"{split}-{number}"
+
+
+def row_number(id_: str) -> int:
+    """What `row_id` was made with; 0 for another name."""
+    number = id_.rpartition("-")[2]
+    return int(number) if number.isdigit() else 0
+
+
 class RowFile:
     """Rows in a temporary file without a name: it is gone with the process, however that ends."""
 

@@ -95,7 +95,10 @@ class _Row(BaseModel):
     @field_validator("options", mode="before")
     @classmethod
     def _from_json(cls, value: Any) -> Any:
-        return json.loads(value) if isinstance(value, str) else value
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError as error:
+            raise ValueError(f"not JSON: {error}") from None
 
 
 def load_manifest(path: str, *, strict: bool = False) -> Manifest:
@@ -140,13 +143,11 @@ def _entry(values: Any, folder: str, spec_of: SpecOf) -> Entry:
     given = {str(key): value for key, value in values.items() if not _is_blank(value)}
     try:
         row = _Row.model_validate(given)
-        spec, labelled = _spec(row, folder, spec_of)
+        spec = _spec(row, folder, spec_of)
     except ValidationError as error:
         raise DataError(reasons(error)) from None
-    except ValueError as error:
-        raise DataError(f"options: not JSON: {error}") from None
     if row.labels in (None, "source"):
-        return Entry(spec, labelled, None, row.price)
+        return Entry(spec, spec.doc_to_target is not None, None, row.price)
     labels = None if row.labels == "none" else located(row.labels, folder)
     if row.task is None:
         # Nobody reads its labels, so no row is kept back to test on.
@@ -158,8 +159,7 @@ def _is_blank(value: Any) -> bool:
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
-def _spec(row: _Row, folder: str, spec_of: SpecOf) -> tuple[TaskSpec, bool]:
-    """The entry's task, and whether its rows have labels."""
+def _spec(row: _Row, folder: str, spec_of: SpecOf) -> TaskSpec:
     fields = _template(row, folder, spec_of) | _source(row, folder)
     if not fields.get("dataset_path"):
         raise DataError("give `source` (a file, URI or hub id) or `task`")
@@ -174,8 +174,7 @@ def _spec(row: _Row, folder: str, spec_of: SpecOf) -> tuple[TaskSpec, bool]:
     if row.source is not None or row.split != "train":
         # These splits are the task's; the data set named here may lack them.
         fields |= {"test_split": None, "validation_split": None}
-    spec = TaskSpec.model_validate(fields)
-    return spec, spec.doc_to_target is not None
+    return TaskSpec.model_validate(fields)
 
 
 def _template(row: _Row, folder: str, spec_of: SpecOf) -> dict[str, Any]:

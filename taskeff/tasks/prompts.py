@@ -52,11 +52,6 @@ class Prompter:
         self._has_template = bool(getattr(tokenizer, "chat_template", None))
         self._system_role = self._has_template and self._accepts_system_role()
 
-    @property
-    def template_hash(self) -> str:
-        """A digest of the chat template's text; `"plain"` where there is none."""
-        return digest(self.tokenizer.chat_template) if self._has_template else "plain"
-
     @cached_property
     def overhead(self) -> int:
         """Tokens of a prompt and an answer's end that are neither text nor answer."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from taskeff.errors import DataError
+from taskeff.tasks.examples import row_id
 from taskeff.tasks.readers import SourceRow
 from taskeff.tasks.source import source_rows
 from taskeff.tasks.spec import TaskSpec
@@ -51,7 +52,7 @@ class PoolStream:
         seed: of the split, `tasks.seed` of a run.
         cap: draw so many rows; they come in the order drawn, after the bad rows. Without it rows
             come in the source's order.
-        draw_seed: of the draw, `seed` unless given.
+        draw_seed: of the draw, `coslow.seed` of a run.
         least: with fewer rows than that left by the cut, the whole split is the pool, as `note`
             then says.
 
@@ -68,11 +69,11 @@ class PoolStream:
         spec: TaskSpec,
         seed: int,
         cap: int | None = None,
-        draw_seed: int | None = None,
+        draw_seed: int = 0,
         least: int = 0,
     ):
         self.spec, self.seed, self.cap, self.least = spec, seed, cap, least
-        self.draw_seed = seed if draw_seed is None else draw_seed
+        self.draw_seed = draw_seed
         self.duplicates = self.left_out = self.held_out = 0
         self.note: str | None = None
 
@@ -168,12 +169,7 @@ class PoolStream:
                     text = row_text(spec, row.values, row.where)
                 except DataError as problem:
                     error = str(problem).removeprefix(f"{row.where}: ")
-            yield PoolRow(row.index, f"{split}-{row.index}", row.where, text, error)
-
-
-def row_id(spec: TaskSpec, index: int) -> str:
-    """The stable name of a row of the training split."""
-    return f"{spec.training_split}-{index}"
+            yield PoolRow(row.index, row_id(split, row.index), row.where, text, error)
 
 
 def text_key(text: str) -> int:

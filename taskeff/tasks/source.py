@@ -11,6 +11,7 @@ from typing import Any
 
 from taskeff.errors import DataError
 from taskeff.storage import redact
+from taskeff.tasks.examples import row_number
 from taskeff.tasks.formats import plain
 from taskeff.tasks.readers import OPTIONS, SourceRow, expanded, file_stamp, read_file
 from taskeff.tasks.spec import TaskSpec
@@ -34,7 +35,7 @@ def source_rows(spec: TaskSpec, split: str, seed: int) -> Iterator[SourceRow]:
         DataError: the source as a whole cannot be read, naming it, and what to do.
     """
     if spec.dataset_path in OPTIONS:
-        options = {k: v for k, v in spec.dataset_kwargs.items() if k != "data_files"}
+        options = spec.file_options
         first = 0
         for path in source_files(spec, split):
             for row in read_file(path, spec.dataset_path, options, first=first):
@@ -109,8 +110,7 @@ def row_name(spec: TaskSpec, split: str, index: int) -> str:
 
 def row_of(spec: TaskSpec, id_: str) -> str:
     """The row that the example `id_` was rendered from, as messages name it."""
-    split, _, index = id_.rpartition("-")
-    return row_name(spec, split, int(index))
+    return row_name(spec, id_.rpartition("-")[0], row_number(id_))
 
 
 def _hub_rows(spec: TaskSpec, split: str, **how: Any) -> Iterator[Mapping[str, Any]]:

@@ -130,12 +130,16 @@ class TaskSpec(BaseModel):
     @model_validator(mode="after")
     def _reads_its_files(self) -> TaskSpec:
         if self.dataset_path in OPTIONS:
-            options = {k: v for k, v in self.dataset_kwargs.items() if k != "data_files"}
             try:
-                check_options(self.dataset_path, options)
+                check_options(self.dataset_path, self.file_options)
             except DataError as error:
                 raise ValueError(f"dataset_kwargs: {error}") from None
         return self
+
+    @property
+    def file_options(self) -> dict[str, Any]:
+        """How the task's files are read: `dataset_kwargs` without their names."""
+        return {k: v for k, v in self.dataset_kwargs.items() if k != "data_files"}
 
 
 def load_spec(name_or_path: str | Path) -> TaskSpec:

@@ -18,7 +18,17 @@ import pyarrow.parquet as pq
 
 from taskeff.errors import DataError, TaskeffError
 from taskeff.storage import Store, canonical_json
-from taskeff.tasks.examples import BATCH, SCHEMA, Example, Examples, PublishedRows, RowFile, rows_at
+from taskeff.tasks.examples import (
+    BATCH,
+    SCHEMA,
+    Example,
+    Examples,
+    PublishedRows,
+    RowFile,
+    row_id,
+    row_number,
+    rows_at,
+)
 from taskeff.tasks.rows import cuts, draw, first_of_each, render_row, shuffle_rows, text_key
 from taskeff.tasks.source import row_of, source_rows
 from taskeff.tasks.spec import TaskSpec, load_spec, read_specs
@@ -91,9 +101,13 @@ class Task:
         """The training rows at `subset_rows`."""
         return list(rows_at(self.train, self.subset_rows(budget, seed)))
 
-    def validation_subset(self, budget: int) -> list[Example]:
+    def n_validation(self, budget: int) -> int:
         """Validation rows for one budget: at most a fifth of it, at least one."""
-        return list(self.validation[: max(1, budget // 5)])
+        return min(len(self.validation), max(1, budget // 5))
+
+    def validation_subset(self, budget: int) -> list[Example]:
+        """Validation rows for one budget."""
+        return list(self.validation[: self.n_validation(budget)])
 
     def test_subset(self, cap: int) -> list[Example]:
         """At most `cap` test rows."""
@@ -102,18 +116,11 @@ class Task:
     def pool_rows(self, cap: int | None, seed: int) -> np.ndarray:
         """int64: places in `train` of a seeded draw of `cap`, without one of all rows."""
         if cap is None:
-            numbers = np.fromiter(map(_source_row, self.train), np.int64, len(self.train))
+            numbers = np.fromiter(
+                (row_number(one.id) for one in self.train), np.int64, len(self.train)
+            )
             return np.argsort(numbers, kind="stable")
         return draw(np.arange(len(self.train)), cap, self.name, seed)
-
-    def pool(self, cap: int | None, seed: int) -> list[Example]:
-        """The unlabelled pool: training rows without their labels, a seeded draw of `cap`.
-
-        Without a cap it is all of them, in the source's order. `taskeff.tasks.rows.PoolStream`
-        gives the same rows without loading the task.
-        """
-        found = rows_at(self.train, self.pool_rows(cap, seed))
-        return [Example(example.id, example.text) for example in found]
 
     def publish(self, store: Store) -> Task:
         """The task with its rows in `store`, written unless they are there.
@@ -200,7 +207,7 @@ class _Loading:
                     text, target = rendered
                     self.texts.append(text_key(text))
                     self.targets.append(text_key(target))
-                    yield f"{split}-{row.index}", text, target
+                    yield row_id(split, row.index), text, target
             self.ends[split] = start, len(self.texts)
             if start == len(self.texts):
                 kept = " that doc_to_keep keeps" if spec.doc_to_keep else ""
@@ -229,11 +236,6 @@ class _Loading:
                 f"{self.spec.label}: {len(other)} rows repeat a text with another answer and are "
                 f"left out: {', '.join(said)}"
             )
-
-
-def _source_row(example: Example) -> int:
-    number = example.id.rpartition("-")[2]
-    return int(number) if number.isdigit() else 0
 
 
 def _json_of(splits: Sequence[Sequence[Example]]) -> Iterator[str]:

@@ -65,7 +65,7 @@ def scores(folder: Path, name: str, out: str = "out") -> dict[int, float | None]
     (home,) = (folder / out / "coslow" / f"task={name}").iterdir()
     parts = json.loads((home / "pool.json").read_text())["parts"]
     assert sorted(p.name for p in home.glob("part-*")) == sorted(parts)
-    indices, values = read_parts(Store(str(home)), parts)
+    indices, values, _ = read_parts(Store(str(home)), parts)
     return dict(zip(indices, values, strict=True))
 
 

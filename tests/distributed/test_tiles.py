@@ -19,7 +19,7 @@ from taskeff.coslow.gram import Tiles
 from taskeff.distributed import tiles
 from taskeff.distributed.coslow import OnRay
 from taskeff.distributed.session import ray_session
-from taskeff.distributed.tiles import GramActors, deal, pairs_of, tiled_gram
+from taskeff.distributed.tiles import GramActors, deal, pairs_of
 from taskeff.errors import ClusterError, DataError, ModelError
 from taskeff.models import load_model, model_config
 from taskeff.run.ranking import rank
@@ -41,6 +41,11 @@ def examples_of(n, prefix=40, seed=0):
         )
         for i in range(n)
     ]
+
+
+def over_actors(config, examples, projection, scoring=TWO, *, targets=None):
+    with GramActors(config, scoring) as actors:
+        return actors.gram(examples, projection, targets=targets)
 
 
 def apart(one, other):
@@ -157,15 +162,15 @@ class TestOnRay:
         monkeypatch.setattr(tiles, "_Worker", Dies)
         monkeypatch.setattr(tiles, "RESTARTS", 1)
         with pytest.raises(ClusterError, match="died more than 1 times"):
-            tiled_gram(config, examples_of(4), LoRA(), TWO)
+            over_actors(config, examples_of(4), LoRA())
 
     def test_what_is_wrong_is_said_as_without_ray(self, config, session):
         with pytest.raises(DataError, match="token 100000 is outside"):
-            tiled_gram(config, [TokenizedExample((1, 100_000), (1,))], LoRA(), TWO)
+            over_actors(config, [TokenizedExample((1, 100_000), (1,))], LoRA())
         with pytest.raises(ModelError, match="no linear layer is called w_q"):
-            tiled_gram(config, examples_of(4), LoRA(), TWO, targets=["w_q"])
+            over_actors(config, examples_of(4), LoRA(), targets=["w_q"])
         with pytest.raises(ClusterError, match=r"ask for 99 actors with .* CPUs each"):
-            tiled_gram(config, examples_of(4), LoRA(), ScoringConfig(actors=(99, 99)))
+            over_actors(config, examples_of(4), LoRA(), ScoringConfig(actors=(99, 99)))
 
     def test_inside_an_actor(self, config, session):
         """Not only a driver may ask; the caller's own memory holds no gradient."""
@@ -173,7 +178,7 @@ class TestOnRay:
         @ray.remote(num_cpus=0)
         class Caller:
             def gram(self):
-                return tiled_gram(config, examples_of(40), LoRA(), TWO)
+                return over_actors(config, examples_of(40), LoRA())
 
         found = ray.get(Caller.remote().gram.remote())
         assert apart(found, gradient_gram(load_model(config, "cpu"), examples_of(40))) < 1e-7

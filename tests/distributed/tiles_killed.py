@@ -9,7 +9,7 @@ from taskeff.coslow.linears import LoRA
 from taskeff.distributed import tiles
 from taskeff.distributed.session import ray_session
 from taskeff.models import model_config
-from tests.distributed.test_tiles import TWO, examples_of
+from tests.distributed.test_tiles import examples_of, over_actors
 
 
 class DiesOnce(tiles._Worker):
@@ -26,5 +26,5 @@ class DiesOnce(tiles._Worker):
 if __name__ == "__main__":
     tiles._Worker = DiesOnce
     with ray_session():
-        gram = tiles.tiled_gram(model_config(sys.argv[1]), examples_of(40), LoRA(), TWO)
+        gram = over_actors(model_config(sys.argv[1]), examples_of(40), LoRA())
     print(gram.matrix.shape)

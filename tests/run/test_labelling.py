@@ -148,7 +148,7 @@ def test_what_select_records(tiny_model, tmp_path):
     assert record["fingerprint"]["strategy"] == "random"
     assert record["fingerprint"]["max_new_tokens"] == 4
     assert seen == [40]
-    indices, values = read_confidences(Store(str(tmp_path)))
+    indices, values, _ = read_confidences(Store(str(tmp_path)))
     assert len(set(indices)) == 40
     assert all(value is not None for value in values)
 

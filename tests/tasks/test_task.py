@@ -33,12 +33,11 @@ def test_budgets_are_nested_prefixes():
         task.subset(len(task.train) + 1, 0)
 
 
-def test_the_pool_holds_no_label():
+def test_a_pool_is_distinct_training_rows():
     task = load_task(spec(), 0)
-    pool = task.pool(50, 0)
-    assert len(pool) == 50
-    assert all(example.target is None for example in pool)
-    assert {e.id for e in pool} <= {e.id for e in task.train}
+    rows = task.pool_rows(50, 0).tolist()
+    assert len(set(rows)) == 50
+    assert set(rows) < set(range(len(task.train)))
 
 
 def test_validation_is_at_most_a_fifth_of_the_budget():
