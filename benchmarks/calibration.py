@@ -70,7 +70,7 @@ def simulate() -> dict[str, Any]:
 
 def run_config(model: str, storage: str, lanes: int, **training: Any):
     """Four bundled tasks on the tests' model."""
-    from taskeff.config import parse_config
+    from taskeff.config_file import parse_config
 
     return parse_config(
         {

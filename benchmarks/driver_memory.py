@@ -38,7 +38,7 @@ def measure(rows: int) -> dict[str, float]:
     """MB after the imports, after `make_plan` and its hashes, and the most in between."""
     import psutil
 
-    from taskeff.config import parse_config
+    from taskeff.config_file import parse_config
     from taskeff.run.plan import make_plan
     from tests.helpers import run_values
     from tests.tiny_model import cached

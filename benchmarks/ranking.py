@@ -27,7 +27,8 @@ import numpy as np
 import yaml
 from scipy.stats import spearmanr
 
-from taskeff.config import RankConfig, RunConfig, parse_config
+from taskeff.config import RankConfig, RunConfig
+from taskeff.config_file import parse_config
 from taskeff.distributed.coslow import OnRay
 from taskeff.errors import TaskeffError
 from taskeff.estimate.regression import bootstrap_interval, left_out_means, left_out_predictions

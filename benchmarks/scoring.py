@@ -34,7 +34,8 @@ import psutil
 import pyarrow.parquet as pq
 import yaml
 
-from taskeff.config import CosLowConfig, RankConfig, parse_config
+from taskeff.config import CosLowConfig, RankConfig
+from taskeff.config_file import parse_config
 from taskeff.coslow.confidence import Confidence
 from taskeff.coslow.data_set import DataSet, shards_to_score
 from taskeff.coslow.engines import BuiltinEngine, EngineFactory

@@ -12,7 +12,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from taskeff.config import load_config
+from taskeff.config_file import load_config
 from taskeff.errors import TaskeffError
 from taskeff.finetune.cells import by_task_and_seed
 from taskeff.finetune.measure import measure

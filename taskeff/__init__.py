@@ -9,7 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from taskeff.config import CosLowConfig, ModelConfig, RankConfig, RunConfig, load_config
+    from taskeff.config import CosLowConfig, ModelConfig, RankConfig, RunConfig
+    from taskeff.config_file import load_config
     from taskeff.distributed.coslow import OnRay
     from taskeff.distributed.executor import RayExecutor
     from taskeff.errors import TaskeffError
@@ -41,7 +42,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "taskeff.config": ("CosLowConfig", "ModelConfig", "RankConfig", "RunConfig", "load_config"),
+    "taskeff.config": ("CosLowConfig", "ModelConfig", "RankConfig", "RunConfig"),
+    "taskeff.config_file": ("load_config",),
     "taskeff.distributed.coslow": ("OnRay",),
     "taskeff.distributed.executor": ("RayExecutor",),
     "taskeff.run.labelling": ("score", "select"),

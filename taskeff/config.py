@@ -1,18 +1,13 @@
-"""The schemas of a run and of a ranking: YAML and key.sub=value overrides -> frozen objects."""
+"""The schemas of a run and of a ranking, as frozen objects; `config_file` reads them."""
 
 from __future__ import annotations
 
-import difflib
 import json
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from yaml import YAMLError
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from taskeff.errors import ConfigError
 from taskeff.storage import safe_part
 
 
@@ -371,22 +366,6 @@ class RunConfig(_Section):
         """The budget at the right end of every curve."""
         return self.curve.cap or max(self.training.budgets)
 
-    @property
-    def actors(self) -> ScoringConfig:
-        """`scoring` with what it leaves to `cluster`: GPUs and the number of actors."""
-        scoring, cluster = self.scoring, self.cluster
-        gpus = scoring.gpus_per_actor
-        gpus = cluster.gpus_per_worker if gpus is None else gpus
-        update: dict[str, Any] = {"gpus_per_actor": gpus}
-        if cluster.node_types and gpus and "actors" not in scoring.model_fields_set:
-            cpus = scoring.cpus_per_actor
-            held = sum(kind.max_nodes * kind.holds(cpus, gpus) for kind in cluster.node_types)
-            if cluster.max_concurrent_jobs:
-                lanes = cluster.max_concurrent_jobs * cluster.workers_per_job
-                held = min(held, int(lanes * cluster.gpus_per_worker / gpus))
-            update["actors"] = (1, max(held, 1))
-        return scoring.model_copy(update=update)
-
 
 class RankConfig(_Section):
     """A ranking of candidate data sets."""
@@ -415,82 +394,3 @@ class RankConfig(_Section):
         if not value or list(value) != sorted(set(value)) or not 0 < value[0] <= value[-1] <= 1:
             raise ValueError(f"give rising shares in (0, 1], [0.8, 0.9] say, got {list(value)}")
         return value
-
-
-Schema = TypeVar("Schema", bound=BaseModel)
-
-
-def load_config(
-    path: str | Path, overrides: list[str] | None = None, schema: type[Schema] = RunConfig
-) -> Schema:
-    """The configuration in the YAML file `path`, with `key.sub=value` overrides applied.
-
-    Args:
-        schema: what the file holds: a run, or a ranking (`RankConfig`).
-
-    Raises:
-        ConfigError: the file is missing or not YAML, or a key or value is wrong (an unknown key
-            is answered with the nearest known one).
-    """
-    return parse_config(read_values(path, overrides), str(path), schema)
-
-
-def read_values(path: str | Path, overrides: list[str] | None) -> dict[Any, Any]:
-    """The keys and values of a YAML file, with overrides applied; raises like `load_config`."""
-    path = Path(path)
-    try:
-        loaded = OmegaConf.load(path)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such configuration file") from None
-    except (OSError, YAMLError, OmegaConfBaseException, UnicodeDecodeError, ValueError) as error:
-        raise ConfigError(f"{path}: not a readable configuration: {error}") from None
-    return overridden(loaded, overrides, str(path))
-
-
-def overridden(values: Any, overrides: list[str] | None, source: str) -> dict[Any, Any]:
-    """`values` with overrides applied; `source` names them in errors.
-
-    Raises:
-        ConfigError: not keys and values, or an override that is none.
-    """
-    try:
-        # Values are YAML as in the file: `tasks.calibration=[a,b]`, `training.epochs=3`.
-        merged = OmegaConf.merge(values, OmegaConf.from_dotlist(overrides or []))
-        found = OmegaConf.to_container(merged, resolve=True)
-    except (YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"{source}: not a readable configuration: {error}") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{source}: expected keys and values at the top level")
-    return dict(cast("dict[Any, Any]", found))
-
-
-def parse_config(values: Any, source: str, schema: type[Schema] = RunConfig) -> Schema:
-    """`values` as a configuration; `source` names them in errors.
-
-    Raises:
-        ConfigError: see `load_config`.
-    """
-    try:
-        return schema.model_validate(values)
-    except ValidationError as error:
-        lines = [_explain(problem, schema) for problem in error.errors()]
-        raise ConfigError(f"{source}: " + "; ".join(lines)) from None
-
-
-def _explain(problem: Any, section: type[BaseModel]) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] != "extra_forbidden":
-        return f"{where}: {problem['msg']}" if where else str(problem["msg"])
-    for part in problem["loc"][:-1]:
-        annotation: Any = section.model_fields[str(part)].annotation
-        section = next(
-            (c for c in (annotation, *getattr(annotation, "__args__", ())) if _is_section(c)),
-            section,
-        )
-    near = difflib.get_close_matches(str(problem["loc"][-1]), list(section.model_fields), 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(section.model_fields)}"
-    return f"{where}: unknown key; {hint}"
-
-
-def _is_section(candidate: Any) -> bool:
-    return isinstance(candidate, type) and issubclass(candidate, BaseModel)

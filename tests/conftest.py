@@ -28,7 +28,7 @@ def local_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     processes' parts and a last call. Copy it before changing anything."""
     from rich.console import Console
 
-    from taskeff.config import parse_config
+    from taskeff.config_file import parse_config
     from taskeff.run.driver import calibrate
     from taskeff.run.inline import InlineExecutor
     from tests.helpers import run_values

@@ -13,9 +13,9 @@ from ray._private.runtime_env.packaging import create_package
 from ray.autoscaler._private.kuberay.autoscaling_config import _get_ray_resources_from_group_spec
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from taskeff.config import load_config
+from taskeff.config_file import load_config
 from taskeff.run.cost import lanes_of
-from taskeff.run.placement import demand, head_memory
+from taskeff.run.placement import coslow_actors, demand, head_memory
 
 VERSION = importlib.metadata.version("taskeff")
 FOLDER = Path(__file__).parents[1] / "cluster"
@@ -151,7 +151,7 @@ def test_the_configurations_fit_the_machines_and_use_all_their_gpus(name, family
     lanes = lanes_of(config.cluster, demand(config, PARAMETERS.get(family, 7.25e9)))
     cluster = config.cluster
     assert lanes * cluster.workers_per_job * cluster.gpus_per_worker == 32
-    assert config.actors.actors == (1, 32)
+    assert coslow_actors(config).actors == (1, 32)
 
 
 def test_the_ray_job_runs_that_configuration_as_it_is_and_its_head_holds_the_jobs():

@@ -15,7 +15,7 @@ from benchmarks.replication.ship import calibrated
 from benchmarks.replication.tables import Setup, areas, number, results
 from benchmarks.replication.targets import TaskScores, read_measurements
 from benchmarks.replication.worth import Row, partial, spearman, verdict, worth
-from taskeff.config import load_config, parse_config
+from taskeff.config_file import load_config, parse_config
 from taskeff.errors import EstimateError
 from taskeff.estimate.budget import predict
 from taskeff.estimate.calibration import Calibration

@@ -7,7 +7,7 @@ import fsspec
 import pytest
 from rich.console import Console
 
-from taskeff.config import parse_config
+from taskeff.config_file import parse_config
 from taskeff.errors import ClusterError, StorageError, TaskeffError
 from taskeff.lease import Lease
 from taskeff.run.driver import calibrate

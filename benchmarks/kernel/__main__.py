@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from taskeff.config import load_config
+from taskeff.config_file import load_config
 from taskeff.errors import TaskeffError
 
 NEW = (

@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.replication.figures import draw
 from benchmarks.replication.tables import Setup, results
 from benchmarks.replication.targets import read_measurements
-from taskeff.config import load_config
+from taskeff.config_file import load_config
 from taskeff.errors import TaskeffError
 
 FOLDER = Path("docs/replication")

@@ -29,7 +29,8 @@ def rank(
     With -c FILE the options may stand in the file; without it --manifest, --model, --family and
     --out are needed. Data sets are measured as the family was.
     """
-    from taskeff.config import RankConfig, load_config, overridden, parse_config
+    from taskeff.config import RankConfig
+    from taskeff.config_file import load_config, overridden, parse_config
     from taskeff.errors import ConfigError
     from taskeff.run.ranking import rank as run
 

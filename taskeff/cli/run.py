@@ -19,7 +19,7 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="key.sub=value overr
 
 
 def _config(path: Path, overrides: list[str] | None) -> Any:
-    from taskeff.config import load_config
+    from taskeff.config_file import load_config
 
     return load_config(path, overrides or [])
 

@@ -127,8 +127,10 @@ def lines(config: RunConfig, found: Forecast) -> list[str]:
     cluster = config.cluster
     jobs = len(found.schedule.jobs)
     unit = "GPU-hours" if cluster.gpus_per_worker else "worker-hours"
-    price = f"{cluster.price_per_gpu_hour:g} per GPU-hour"
-    money = [] if found.money is None else [f"money: about {found.money:.2f} at {price}"]
+    money: list[str] = []
+    if found.money is not None:
+        price = f"{cluster.price_per_gpu_hour:g} per GPU-hour"
+        money = [f"money: about {found.money:.2f} at {price}"]
     out += [
         f"time: cells about {_time(found.schedule.makespan)} ({jobs} jobs, {found.lanes} at a "
         f"time), {found.hours:.3g} {unit}; from {found.durations.source}",

@@ -27,6 +27,7 @@ from taskeff.run.data_sets import data_sets, follow
 from taskeff.run.executor import Executor
 from taskeff.run.limits import LimitError, Limits
 from taskeff.run.logs import FOLDER as LOGS
+from taskeff.run.placement import coslow_actors
 from taskeff.run.plan import MIN_CALIBRATION_TASKS, Plan, make_plan
 from taskeff.run.progress import Progress, say
 from taskeff.run.results import conclude
@@ -195,7 +196,8 @@ class _Run:
     ) -> None:
         config = plan.config
         made = data_sets(plan, sorted(tasks, key=lambda name: (tasks[name], name)))
-        events = self._executor.data_sets(made, config.model, config.coslow, config.actors)
+        actors = coslow_actors(config)
+        events = self._executor.data_sets(made, config.model, config.coslow, actors)
         self.signals |= follow(plan, events, progress, check)
 
     def measure_adaptively(self) -> Imputed:

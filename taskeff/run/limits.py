@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from taskeff.config import RunConfig
 from taskeff.errors import TaskeffError
+from taskeff.run.placement import coslow_actors
 
 
 class LimitError(TaskeffError):
@@ -21,7 +22,7 @@ class Limits:
     """
 
     def __init__(self, config: RunConfig, lanes: int, now: Callable[[], float] = time.monotonic):
-        cluster, actors = config.cluster, config.actors
+        cluster, actors = config.cluster, coslow_actors(config)
         self._cluster, self._now, self._started = cluster, now, now()
         self._gpus = max(
             lanes * cluster.workers_per_job * cluster.gpus_per_worker,

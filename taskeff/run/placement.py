@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from taskeff.config import ClusterConfig, NodeType, RunConfig
+from taskeff.config import ClusterConfig, NodeType, RunConfig, ScoringConfig
 from taskeff.errors import ClusterError
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -33,6 +34,22 @@ class Demand:
         elif self.memory_gb:
             parts.append(f"{self.memory_gb:.0f} GB memory")
         return f"{self.workers} x ({', '.join(parts)})"
+
+
+def coslow_actors(config: RunConfig) -> ScoringConfig:
+    """`scoring` with what it leaves to `cluster`: GPUs and the number of actors."""
+    scoring, cluster = config.scoring, config.cluster
+    gpus = scoring.gpus_per_actor
+    gpus = cluster.gpus_per_worker if gpus is None else gpus
+    update: dict[str, Any] = {"gpus_per_actor": gpus}
+    if cluster.node_types and gpus and "actors" not in scoring.model_fields_set:
+        cpus = scoring.cpus_per_actor
+        held = sum(kind.max_nodes * kind.holds(cpus, gpus) for kind in cluster.node_types)
+        if cluster.max_concurrent_jobs:
+            lanes = cluster.max_concurrent_jobs * cluster.workers_per_job
+            held = min(held, int(lanes * cluster.gpus_per_worker / gpus))
+        update["actors"] = (1, max(held, 1))
+    return scoring.model_copy(update=update)
 
 
 def demand(config: RunConfig, parameters: float | None) -> Demand:

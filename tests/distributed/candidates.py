@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from taskeff.config import RankConfig, parse_config
+from taskeff.config import RankConfig
+from taskeff.config_file import parse_config
 from taskeff.coslow.fingerprint import fingerprint, settings_of
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
 from taskeff.estimate.shapes import Beta

@@ -13,7 +13,7 @@ from tests.helpers import run_values
 @pytest.fixture(scope="session")
 def undisturbed(tiny_model, tmp_path_factory) -> Path:
     """The storage of a finished run."""
-    from taskeff.config import parse_config
+    from taskeff.config_file import parse_config
     from taskeff.distributed.executor import RayExecutor
     from taskeff.run.driver import calibrate
 

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from taskeff.config import parse_config
+from taskeff.config_file import parse_config
 from taskeff.distributed.executor import RayExecutor
 from taskeff.estimate.adaptive import SCOUTS
 from taskeff.estimate.shapes import Beta

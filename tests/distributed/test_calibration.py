@@ -9,7 +9,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from taskeff.config import parse_config
+from taskeff.config_file import parse_config
 from taskeff.distributed.executor import RayExecutor
 from taskeff.run.driver import calibrate
 from tests.distributed.drivers import below, end, kept, read_until, start

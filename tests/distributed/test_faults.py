@@ -15,7 +15,7 @@ import yaml
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
-from taskeff.config import parse_config
+from taskeff.config_file import parse_config
 from taskeff.distributed.executor import RayExecutor
 from taskeff.errors import TaskeffError
 from taskeff.run.driver import calibrate

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from taskeff.config import parse_config
+from taskeff.config_file import parse_config
 from taskeff.distributed.monitor import Monitor
 from taskeff.distributed.trainer import reason
 from taskeff.errors import ClusterError

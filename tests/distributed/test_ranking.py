@@ -299,7 +299,8 @@ def test_options_beside_a_file_override_it(monkeypatch, capsys):
 
 
 def test_the_configuration_that_is_shipped_is_one():
-    from taskeff.config import RankConfig, load_config
+    from taskeff.config import RankConfig
+    from taskeff.config_file import load_config
 
     config = load_config("configs/rank.yaml", ["targets=[0.5]"], RankConfig)
     assert config.targets == (0.5,)

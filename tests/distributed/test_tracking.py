@@ -2,7 +2,7 @@
 
 import pytest
 
-from taskeff.config import parse_config
+from taskeff.config_file import parse_config
 from taskeff.distributed.tracking import check_tracking, trackers
 from taskeff.errors import ConfigError
 from tests.helpers import run_values

@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from taskeff.config import parse_config
+from taskeff.config_file import parse_config
 from taskeff.distributed.executor import RayExecutor
 from taskeff.run.driver import calibrate
 from taskeff.run.plan import make_plan

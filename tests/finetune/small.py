@@ -6,7 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from taskeff.config import RunConfig, parse_config
+from taskeff.config import RunConfig
+from taskeff.config_file import parse_config
 from taskeff.finetune.cells import Cell, TaskSeed, cell_folder, cell_hash
 from taskeff.finetune.checkpoints import Checkpoints
 from taskeff.finetune.measure import measure

@@ -162,7 +162,7 @@ def test_deepspeed_config(trained):
     ],
 )
 def test_settings_that_do_not_fit_are_refused(tiny_model, tmp_path, changes, what):
-    from taskeff.config import parse_config
+    from taskeff.config_file import parse_config
 
     values = small_config(tiny_model, tmp_path).model_dump(mode="json")
     values["model"]["dtype"] = changes.pop("model", "float32")

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from rich.console import Console
 
-from taskeff.config import parse_config
+from taskeff.config_file import parse_config
 from taskeff.errors import DataError
 from taskeff.run.archive import Imported, export_results, import_results
 from taskeff.run.driver import calibrate

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from taskeff.config import ClusterConfig, NodeType, parse_config
+from taskeff.config import ClusterConfig, NodeType
+from taskeff.config_file import parse_config
 from taskeff.errors import ClusterError
 from taskeff.finetune.cells import Cell
 from taskeff.run.cost import (
@@ -16,7 +17,14 @@ from taskeff.run.cost import (
     parameter_count,
     work,
 )
-from taskeff.run.placement import Demand, demand, head_memory, jobs_at_once, lanes_of
+from taskeff.run.placement import (
+    Demand,
+    coslow_actors,
+    demand,
+    head_memory,
+    jobs_at_once,
+    lanes_of,
+)
 from taskeff.run.plan import make_plan
 from tests.helpers import run_cli, run_values, write_config
 
@@ -212,10 +220,10 @@ def test_a_head_too_small_for_the_jobs_is_refused():
 def test_actors_of_coslow_follow_from_the_nodes(tiny_model, tmp_path):
     values = run_values(tiny_model, tmp_path)
     values["cluster"] = {"gpus_per_worker": 1, "node_types": [A100.model_dump()]}
-    assert parse_config(values, "test").actors.actors == (1, 16)
+    assert coslow_actors(parse_config(values, "test")).actors == (1, 16)
     values["scoring"] = {"gpus_per_actor": 0.5}
-    assert parse_config(values, "test").actors.actors == (1, 32)
+    assert coslow_actors(parse_config(values, "test")).actors == (1, 32)
     values["scoring"] = {"actors": [2, 3]}
-    assert parse_config(values, "test").actors.actors == (2, 3)
+    assert coslow_actors(parse_config(values, "test")).actors == (2, 3)
     values["scoring"], values["cluster"] = {}, {}
-    assert parse_config(values, "test").actors.actors == (1, 2)
+    assert coslow_actors(parse_config(values, "test")).actors == (1, 2)

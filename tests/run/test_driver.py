@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from rich.console import Console
 
-from taskeff.config import parse_config
+from taskeff.config_file import parse_config
 from taskeff.coslow.pipeline import Outcome
 from taskeff.coslow.result import RESULT
 from taskeff.distributed.executor import RayExecutor

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from taskeff.config import parse_config
+from taskeff.config_file import parse_config
 from taskeff.lease import Lease
 from taskeff.run.driver import calibrate
 from taskeff.run.plan import make_plan

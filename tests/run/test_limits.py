@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from taskeff.config import parse_config
+from taskeff.config_file import parse_config
 from taskeff.errors import ConfigError
 from taskeff.run.driver import calibrate
 from taskeff.run.inline import InlineExecutor

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from taskeff.config import parse_config
+from taskeff.config_file import parse_config
 from taskeff.errors import ModelError
 from taskeff.models import load_model, load_tokenizer, model_config
 from taskeff.run.validate import validate

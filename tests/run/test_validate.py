@@ -11,7 +11,7 @@ import pytest
 import yaml
 from transformers import AutoTokenizer, LlamaConfig
 
-from taskeff.config import parse_config
+from taskeff.config_file import parse_config
 from taskeff.errors import TaskeffError
 from taskeff.models import parameter_count
 from taskeff.run.plan import make_plan

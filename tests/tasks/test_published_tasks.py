@@ -9,7 +9,7 @@ import datasets
 import pytest
 from transformers import AutoTokenizer
 
-from taskeff.config import load_config
+from taskeff.config_file import load_config
 from taskeff.errors import DataError
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.task import TaskSpec, load_spec, load_task, read_specs

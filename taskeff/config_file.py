@@ -1,0 +1,93 @@
+"""A configuration's file -> its schema: YAML, key.sub=value overrides, errors that name the key."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+from yaml import YAMLError
+
+from taskeff.config import RunConfig
+from taskeff.errors import ConfigError
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+def load_config(
+    path: str | Path, overrides: list[str] | None = None, schema: type[Schema] = RunConfig
+) -> Schema:
+    """The configuration in the YAML file `path`, with `key.sub=value` overrides applied.
+
+    Args:
+        schema: what the file holds: a run, or a ranking (`RankConfig`).
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a key or value is wrong (an unknown key
+            is answered with the nearest known one).
+    """
+    return parse_config(read_values(path, overrides), str(path), schema)
+
+
+def read_values(path: str | Path, overrides: list[str] | None) -> dict[Any, Any]:
+    """The keys and values of a YAML file, with overrides applied; raises like `load_config`."""
+    path = Path(path)
+    try:
+        loaded = OmegaConf.load(path)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file") from None
+    except (OSError, YAMLError, OmegaConfBaseException, UnicodeDecodeError, ValueError) as error:
+        raise ConfigError(f"{path}: not a readable configuration: {error}") from None
+    return overridden(loaded, overrides, str(path))
+
+
+def overridden(values: Any, overrides: list[str] | None, source: str) -> dict[Any, Any]:
+    """`values` with overrides applied; `source` names them in errors.
+
+    Raises:
+        ConfigError: not keys and values, or an override that is none.
+    """
+    try:
+        # Values are YAML as in the file: `tasks.calibration=[a,b]`, `training.epochs=3`.
+        merged = OmegaConf.merge(values, OmegaConf.from_dotlist(overrides or []))
+        found = OmegaConf.to_container(merged, resolve=True)
+    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"{source}: not a readable configuration: {error}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{source}: expected keys and values at the top level")
+    return dict(cast("dict[Any, Any]", found))
+
+
+def parse_config(values: Any, source: str, schema: type[Schema] = RunConfig) -> Schema:
+    """`values` as a configuration; `source` names them in errors.
+
+    Raises:
+        ConfigError: see `load_config`.
+    """
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(problem, schema) for problem in error.errors()]
+        raise ConfigError(f"{source}: " + "; ".join(lines)) from None
+
+
+def _explain(problem: Any, section: type[BaseModel]) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"{where}: {problem['msg']}" if where else str(problem["msg"])
+    for part in problem["loc"][:-1]:
+        annotation: Any = section.model_fields[str(part)].annotation
+        section = next(
+            (c for c in (annotation, *getattr(annotation, "__args__", ())) if _is_section(c)),
+            section,
+        )
+    near = difflib.get_close_matches(str(problem["loc"][-1]), list(section.model_fields), 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(section.model_fields)}"
+    return f"{where}: unknown key; {hint}"
+
+
+def _is_section(candidate: Any) -> bool:
+    return isinstance(candidate, type) and issubclass(candidate, BaseModel)
