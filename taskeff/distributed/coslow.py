@@ -8,7 +8,6 @@ model. Rows on their way are bounded by the queue; the driver sees a few numbers
 from __future__ import annotations
 
 import math
-import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -27,7 +26,7 @@ from taskeff.coslow.engines import BuiltinEngine, EngineFactory, engine_of
 from taskeff.coslow.pipeline import Outcome, Scored, Worker, state_of
 from taskeff.coslow.result import conclude, encode, projection_of
 from taskeff.distributed.monitor import describe_cluster
-from taskeff.distributed.session import quiet_data, ray_session
+from taskeff.distributed.session import fixed_resources, quiet_data, ray_session
 from taskeff.distributed.tiles import GramActors
 from taskeff.errors import ClusterError, TaskeffError
 from taskeff.memory import return_memory
@@ -131,9 +130,9 @@ def _bounded(scoring: ScoringConfig) -> Iterator[None]:
 
 def _check_placeable(scoring: ScoringConfig) -> None:
     """Refuse what a cluster that cannot grow will never place, rather than wait for it."""
-    if "RAY_ADDRESS" in os.environ:
-        return  # it may have an autoscaler
-    there = ray.cluster_resources()
+    there = fixed_resources()
+    if there is None:
+        return
     asked = {
         "CPU": scoring.cpus_per_actor + scoring.cpus_per_reader,
         "GPU": scoring.gpus_per_actor or 0,

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,11 @@ _WORKER_ENV = {
 }
 # One machine is not preempted piecemeal; the watcher is a process of 0.1 GB for every job.
 _LOCAL_ENV = {**_WORKER_ENV, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+
+
+def fixed_resources() -> Mapping[str, float] | None:
+    """What this cluster has; None where it may have an autoscaler."""
+    return None if "RAY_ADDRESS" in os.environ else ray.cluster_resources()
 
 
 @contextmanager

@@ -7,7 +7,6 @@ multiply them with their own; the driver adds up products. Nobody holds all grad
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from taskeff.coslow.engines import held_model
 from taskeff.coslow.gradients import MAX_TOKENS, Example, Part, Plan, free_bytes
 from taskeff.coslow.gram import Floats, Gradients, Gram, Tiles
 from taskeff.coslow.linears import LoRA
+from taskeff.distributed.session import fixed_resources
 from taskeff.distributed.trainer import reason
 from taskeff.errors import ClusterError, TaskeffError
 from taskeff.memory import return_memory
@@ -119,8 +119,7 @@ class GramActors:
         scoring = self._scoring
         asked = {"CPU": scoring.cpus_per_actor, "GPU": scoring.gpus_per_actor or 0.0}
         fewest, most = scoring.actors
-        if "RAY_ADDRESS" not in os.environ:  # else it may have an autoscaler
-            there = ray.cluster_resources()
+        if (there := fixed_resources()) is not None:
             room = min(there.get(kind, 0) // each for kind, each in asked.items() if each)
             most = min(most, max(fewest, int(room)))
             if room < fewest:
