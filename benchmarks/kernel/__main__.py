@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -47,7 +46,6 @@ MEASURED = Path("docs/kernel/measured.jsonl")
 ARCHIVE = Path("docs/replication/cells.jsonl")
 MATRICES = Path("results/kernel")
 PAGE = Path("docs/kernel.md")
-MARKED = re.compile(r"(<!-- results -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
 
 def read(path: Path) -> dict[tuple[str, str], dict]:
@@ -66,19 +64,14 @@ def main() -> int:
         if options.step == "measure":
             _measure(options.config)
             return 0
+        from benchmarks.kernel.tables import results
+        from benchmarks.replication.tables import fill
+        from benchmarks.replication.targets import read_measurements
+
+        fill(PAGE, results(read(MEASURED), read_measurements(ARCHIVE.parent), NEW, OLD))
     except TaskeffError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    from benchmarks.kernel.tables import results
-    from benchmarks.replication.targets import read_measurements
-
-    text = results(read(MEASURED), read_measurements(ARCHIVE.parent), NEW, OLD)
-    page = PAGE.read_text(encoding="utf-8")
-    changed, places = MARKED.subn(lambda found: f"{found[1]}{text}{found[2]}", page)
-    if places != 1:
-        print(f"error: {PAGE} has {places} places for the results", file=sys.stderr)
-        return 2
-    PAGE.write_text(changed, encoding="utf-8")
     return 0
 
 

@@ -12,12 +12,11 @@ those files.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
 from benchmarks.replication.figures import draw
-from benchmarks.replication.tables import Setup, results
+from benchmarks.replication.tables import Setup, fill, results
 from benchmarks.replication.targets import read_measurements
 from taskeff.config_file import load_config
 from taskeff.errors import TaskeffError
@@ -25,7 +24,6 @@ from taskeff.errors import TaskeffError
 FOLDER = Path("docs/replication")
 PAGE = Path("docs/replication.md")
 CONFIG = Path("configs/smollm2-135m-instruct.yaml")
-MARKED = re.compile(r"(<!-- results -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
 
 def main() -> int:
@@ -54,19 +52,13 @@ def main() -> int:
 
             print(ship(read_measurements(options.folder), config, options.folder))
             return 0
+        training = config.training
+        setup = Setup(config.cap, training.budgets, training.seeds)
+        tasks = read_measurements(options.folder)
+        fill(options.page, draw(tasks, setup, options.folder) + results(tasks, setup))
     except TaskeffError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    training = config.training
-    setup = Setup(config.cap, training.budgets, training.seeds)
-    tasks = read_measurements(options.folder)
-    text = draw(tasks, setup, options.folder) + results(tasks, setup)
-    page = options.page.read_text(encoding="utf-8")
-    changed, places = MARKED.subn(lambda found: f"{found[1]}{text}{found[2]}", page)
-    if places != 1:
-        print(f"error: {options.page} has {places} places for the results", file=sys.stderr)
-        return 2
-    options.page.write_text(changed, encoding="utf-8")
     return 0
 
 

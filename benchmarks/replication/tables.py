@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.replication.targets import CEILINGS, KINDS, PRIMARY, STATISTICS, TaskScores
 from benchmarks.replication.worth import PREDICTORS, Row, partial, values, verdict, worth
+from taskeff.errors import ConfigError
 from taskeff.estimate.regression import pearson
 
 CEILING_WORDS = {
@@ -30,6 +33,22 @@ class Setup:
     cap: int
     budgets: tuple[int, ...]
     seeds: tuple[int, ...]
+
+
+MARKED = re.compile(r"(<!-- results -->\n).*?(<!-- end of results -->)", re.DOTALL)
+
+
+def fill(page: Path, text: str) -> None:
+    """Put `text` between the page's markers.
+
+    Raises:
+        ConfigError: it has no such place, or several.
+    """
+    given = page.read_text(encoding="utf-8")
+    changed, places = MARKED.subn(lambda found: f"{found[1]}{text}{found[2]}", given)
+    if places != 1:
+        raise ConfigError(f"{page} has {places} places for the results")
+    page.write_text(changed, encoding="utf-8")
 
 
 def results(tasks: Sequence[TaskScores], setup: Setup) -> str:
