@@ -266,7 +266,9 @@ def _example_warnings(result: Mapping[str, Any]) -> list[str]:
 
 
 def _publish_settings(run: _Run, seconds: float) -> None:
-    config = yaml.safe_dump(run.config.model_dump(mode="json"), sort_keys=False)
+    # With the family's settings written out, so that the file alone says what was done.
+    ran = run.config.model_copy(update={"coslow": run.settings})
+    config = yaml.safe_dump(ran.model_dump(mode="json"), sort_keys=False)
     run.store.write_bytes(redact(config).encode(), "config.yaml")
     run.store.write_json(
         {

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from taskeff.config import CosLowConfig, ModelConfig, ScoringConfig
+from taskeff.config import CosLowConfig, ModelConfig, RankConfig, ScoringConfig
+from taskeff.config_file import load_config
 from taskeff.coslow.pipeline import Outcome
 from taskeff.coslow.shards import read_parts
 from taskeff.distributed import coslow
@@ -108,10 +109,10 @@ def test_every_row_is_scored_and_keeps_its_number(finished):
     assert all(0 < value <= 1 for value in found.values())
 
 
-def test_running_it_again_measures_nothing(finished, tiny_model, family):
+def test_running_it_again_from_what_it_wrote_measures_nothing(finished):
     folder, rows = finished
     before, table = files(folder), (folder / "out" / "ranking.parquet").read_bytes()
-    config = made.rank_config(tiny_model, folder / "manifest.yaml", folder / "out", family)
+    config = load_config(str(folder / "out" / "config.yaml"), None, RankConfig)
     assert rank(config, OnRay(), QUIET) == rows
     assert files(folder) == before
     assert (folder / "out" / "ranking.parquet").read_bytes() == table

@@ -74,7 +74,7 @@ def test_an_actor_killed_mid_stream_is_replaced(tiny_model, inputs, undisturbed,
 def start(config: RankConfig, engine: str, folder: Path, **environment: str) -> subprocess.Popen:
     """A ranking in a process of its own."""
     path = folder / "score.yaml"
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_unset=True)))
     return subprocess.Popen(
         [
             sys.executable,
