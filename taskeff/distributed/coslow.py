@@ -29,7 +29,7 @@ from taskeff.distributed.monitor import describe_cluster
 from taskeff.distributed.session import fixed_resources, quiet_data, ray_session
 from taskeff.distributed.tiles import GramActors
 from taskeff.errors import ClusterError, TaskeffError
-from taskeff.memory import return_memory
+from taskeff.memory import keep_loaded, return_memory
 from taskeff.models import load_architecture, load_tokenizer
 
 Row = dict[str, Any]
@@ -231,6 +231,7 @@ class _Actor:
     ):
         made = engine(model, settings, scoring)
         self._worker = Worker(made, load_tokenizer(model), gradients=gradients)
+        keep_loaded()
 
     def __call__(self, row: Row) -> list[Row]:
         data: DataSet = pickle.loads(row["data"])  # noqa: S301 - our own
