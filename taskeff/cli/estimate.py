@@ -34,7 +34,8 @@ def predict(
         typer.Option(help="A fine-tune made already, BUDGET:SCORE[:N_TEST]; repeatable."),
     ] = None,
     pilots: Annotated[
-        Path | None, typer.Option(help="The same from a .csv or .json: budget, score, n_test.")
+        Path | None,
+        typer.Option(help="pilots.json of `taskeff pilot`, or .csv: labels, score, n_test."),
     ] = None,
     price_per_label: Annotated[float, typer.Option(help="In your currency.")] = 0.0,
     gpu_hour_price: Annotated[float, typer.Option(help="In your currency.")] = 0.0,
@@ -79,7 +80,11 @@ def predict(
         raise ConfigError("give pilots either by --pilot or by --pilots FILE, not by both")
     known = [parse_pilot(text) for text in pilot or ()]
     if pilots is not None:
-        known = read_pilots(pilots)
+        written = read_pilots(pilots)
+        known = written.merged()
+        if zero_shot is None and written.base is not None:
+            zero_shot = written.base.score
+        ceiling = written.ceiling if ceiling is None else ceiling
     found = estimate(
         Calibration.load(family),
         cos_low or 0.0,

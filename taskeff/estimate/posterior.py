@@ -30,6 +30,14 @@ N_TEST = 1000
 
 
 @dataclass(frozen=True)
+class Score:
+    """A measured score in [0, 1] and the test examples behind it, None when unknown."""
+
+    score: float
+    n_test: int | None = None
+
+
+@dataclass(frozen=True)
 class Pilot:
     """A fine-tune already made on the task.
 
