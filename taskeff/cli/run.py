@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from taskeff.cli.options import AsJson, Dtype, Model, TaskName, shorten, show
-from taskeff.errors import ConfigError, TaskeffError
+from taskeff.errors import ConfigError
 
 app = typer.Typer()
 
@@ -45,7 +45,6 @@ def validate(
 
     loaded = _config(config, overrides)
     found = check(loaded, online=online)
-    problems = [*found.problems, *_run_problems(loaded, sized=found.parameters is not None)]
     for task in found.tasks:
         train, validation, test = task.rows
         budgets = ", ".join(map(str, task.budgets))
@@ -60,30 +59,9 @@ def validate(
         print(f"a job needs {demand(loaded, found.parameters)}, and room for activations")
     for note in found.notes:
         print(f"note: {note}")
-    if problems:
-        raise together(problems)
+    if found.problems:
+        raise together(found.problems)
     print(f"{len(found.tasks)} tasks and {found.cells} cells are ready to run")
-
-
-def _run_problems(loaded: Any, *, sized: bool) -> list[TaskeffError]:
-    """What `calibrate` refuses about the run as a whole; `sized`: the model's size is known."""
-    from taskeff.run.checks import Problems
-    from taskeff.run.driver import check_fittable
-
-    found = Problems()
-    with found.kept():
-        check_fittable(loaded)
-    if sized:
-        from taskeff.run.cost import check_placement
-
-        with found.kept():
-            check_placement(loaded)
-    if loaded.tracking.mlflow_uri or loaded.tracking.wandb_project:
-        from taskeff.distributed.tracking import check_tracking
-
-        with found.kept():
-            check_tracking(loaded)
-    return found.distinct
 
 
 @app.command()

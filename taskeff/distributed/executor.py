@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from taskeff.config import RunConfig
 from taskeff.distributed.coslow import OnRay
 from taskeff.distributed.grid import run_cells
-from taskeff.distributed.tracking import check_tracking
 from taskeff.finetune.cells import Cell
+from taskeff.run.checks import missing_packages
 from taskeff.run.cost import check_placement
 from taskeff.run.plan import Plan
 from taskeff.run.progress import Progress
@@ -19,12 +19,13 @@ class RayExecutor(OnRay):
 
     Raises:
         ClusterError: the cluster can never hold one job.
-        ConfigError: a tracker is named whose package is not installed.
+        ConfigError: a setting needs a package that is not installed.
     """
 
     def __init__(self, config: RunConfig):
         self.lanes = check_placement(config)
-        check_tracking(config)
+        for missing in missing_packages(config):
+            raise missing
         super().__init__(cluster=config.cluster)
 
     def cells(

@@ -22,6 +22,8 @@ from taskeff.tasks.task import Task
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+MIN_CALIBRATION_TASKS = 2
+
 
 class Problems:
     """Everything found wrong so far, each thing once."""
@@ -48,13 +50,32 @@ class Problems:
         return list(self._found.values())
 
 
-def strategy_problems(config: RunConfig) -> Iterator[TaskeffError]:
-    """Packages that the training strategy needs on every machine."""
-    if config.training.strategy == "deepspeed" and find_spec("deepspeed") is None:
-        yield ConfigError(
-            "training.strategy deepspeed needs DeepSpeed: pip install 'taskeff[deepspeed]', here "
-            "and on every worker, or use fsdp"
+def check_fittable(config: RunConfig) -> None:
+    """What can be known beforehand of whether a line can be fitted.
+
+    Raises:
+        ConfigError: fewer than two calibration tasks.
+    """
+    if len(config.tasks.calibration) < MIN_CALIBRATION_TASKS:
+        raise ConfigError(
+            f"tasks.calibration: {len(config.tasks.calibration)} task(s); "
+            f"a line needs at least {MIN_CALIBRATION_TASKS}"
         )
+
+
+def missing_packages(config: RunConfig) -> Iterator[ConfigError]:
+    """Packages that settings need and that are not installed."""
+    needed = {
+        "training.strategy=deepspeed": config.training.strategy == "deepspeed",
+        "tracking.mlflow_uri": config.tracking.mlflow_uri,
+        "tracking.wandb_project": config.tracking.wandb_project,
+    }
+    for setting, package in zip(needed, ("deepspeed", "mlflow", "wandb"), strict=True):
+        if needed[setting] and find_spec(package) is None:
+            yield ConfigError(
+                f"{setting} needs the package {package!r}: pip install 'taskeff[{package}]', here "
+                "and on every worker, or drop the setting"
+            )
 
 
 def size_problems(task: Task, config: RunConfig) -> Iterator[TaskeffError]:

@@ -22,13 +22,14 @@ from taskeff.estimate.calibration import Calibration
 from taskeff.finetune.cells import Cell
 from taskeff.lease import Lease, Part
 from taskeff.run.adaptive import Imputed, next_step
+from taskeff.run.checks import check_fittable
 from taskeff.run.cost import cheap_first, expected, parameter_count
 from taskeff.run.data_sets import data_sets, follow
 from taskeff.run.executor import Executor
 from taskeff.run.limits import LimitError, Limits
 from taskeff.run.logs import FOLDER as LOGS
 from taskeff.run.placement import coslow_actors
-from taskeff.run.plan import MIN_CALIBRATION_TASKS, Plan, make_plan
+from taskeff.run.plan import Plan, make_plan
 from taskeff.run.progress import Progress, say
 from taskeff.run.results import conclude
 from taskeff.storage import redact
@@ -98,19 +99,6 @@ def calibrate(
         lease.check()
         seconds = time.monotonic() - started
         return conclude(plan, run.results, run.signals, seconds, console, imputed)
-
-
-def check_fittable(config: RunConfig) -> None:
-    """What can be known beforehand of whether a line can be fitted.
-
-    Raises:
-        ConfigError: fewer than two calibration tasks.
-    """
-    if len(config.tasks.calibration) < MIN_CALIBRATION_TASKS:
-        raise ConfigError(
-            f"tasks.calibration: {len(config.tasks.calibration)} task(s); "
-            f"a line needs at least {MIN_CALIBRATION_TASKS}"
-        )
 
 
 def begin(plan: Plan, config: RunConfig, console: Console) -> Plan:

@@ -25,8 +25,6 @@ from taskeff.tasks.task import Task, load_task, read_specs
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-MIN_CALIBRATION_TASKS = 2
-
 
 @dataclass(frozen=True)
 class Plan:

@@ -12,11 +12,13 @@ from taskeff.errors import TaskeffError
 from taskeff.models import parameter_count, window
 from taskeff.run.checks import (
     Problems,
+    check_fittable,
+    missing_packages,
     rows_used,
     short_note,
-    strategy_problems,
     vocabulary_problems,
 )
+from taskeff.run.cost import check_placement
 from taskeff.run.online import hub_problems
 from taskeff.run.plan import Examined, examine
 from taskeff.tasks.metrics import normalise
@@ -84,11 +86,14 @@ def validate(config: RunConfig, *, online: bool = False) -> Validation:
         found.add(refused.values())
     examined = examine(config, without_model="" in refused, without_rows=refused.keys())
     found.add(examined.problems)
-    found.add(strategy_problems(config))
+    found.add(missing_packages(config))
+    with found.kept():
+        check_fittable(config)
     parameters = None
     if examined.architecture is not None:
         with found.kept():
             parameters = parameter_count(examined.architecture)
+            check_placement(config)
         if examined.prompters:
             prompter = next(iter(examined.prompters.values()))
             found.add(vocabulary_problems(prompter, examined.architecture))

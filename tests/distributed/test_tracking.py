@@ -3,7 +3,8 @@
 import pytest
 
 from taskeff.config_file import parse_config
-from taskeff.distributed.tracking import check_tracking, trackers
+from taskeff.distributed.executor import RayExecutor
+from taskeff.distributed.tracking import trackers
 from taskeff.errors import ConfigError
 from tests.helpers import run_values
 
@@ -20,9 +21,9 @@ def test_nothing_is_tracked_unless_asked(tmp_path):
     ("setting", "package"), [("mlflow_uri", "mlflow"), ("wandb_project", "wandb")]
 )
 def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch, setting, package):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("taskeff.run.checks.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=rf"tracking.{setting} needs .*taskeff\[{package}\]"):
-        check_tracking(config(tmp_path, **{setting: "x"}))
+        RayExecutor(config(tmp_path, **{setting: "x"}))
 
 
 def test_cells_reach_mlflow(tmp_path, monkeypatch):

@@ -303,12 +303,11 @@ def test_what_calibrate_would_refuse_is_refused_here(tmp_path, tiny_model, monke
     def find_without_extras(name, *package):
         return None if name in {"wandb", "deepspeed"} else find(name, *package)
 
-    monkeypatch.setattr("importlib.util.find_spec", find_without_extras)
     monkeypatch.setattr("taskeff.run.checks.find_spec", find_without_extras)
     config = write_config(tmp_path, values)
     code, _, err = run_cli(monkeypatch, capsys, "validate", "-c", config)
     assert code == 2
-    for needle in ("at least 2", "needs the package 'wandb'", "needs DeepSpeed"):
+    for needle in ("at least 2", "needs the package 'wandb'", "needs the package 'deepspeed'"):
         assert needle in err
 
 
