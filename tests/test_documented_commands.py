@@ -1,0 +1,41 @@
+"""Every command that README and docs give is one that the command line takes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from taskeff.cli import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+BLOCK = re.compile(r"```(?:sh|bash|console)\n(.*?)```", re.DOTALL)
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """(page, words) of every `taskeff ...` in a block of shell."""
+    found = []
+    for page in PAGES:
+        for block in BLOCK.findall(page.read_text(encoding="utf-8")):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if "taskeff" in words:
+                    found.append((page.name, words[words.index("taskeff") + 1 :]))
+    return found
+
+
+@pytest.mark.parametrize(
+    "words",
+    [pytest.param(words, id=f"{page}: {' '.join(words)[:60]}") for page, words in commands()],
+)
+def test_it_is_taken(words):
+    command, name = typer.main.get_command(app), "taskeff"
+    while words and name is not None and hasattr(command, "commands"):
+        name, *words = words
+        command = command.commands[name]
+    with command.make_context(name, words):
+        pass
