@@ -84,7 +84,10 @@ def plan(config: ConfigPath, overrides: Overrides = None) -> None:
 
 @app.command()
 def calibrate(
-    config: ConfigPath,
+    configs: Annotated[
+        list[Path],
+        typer.Option("--config", "-c", help="The run's YAML file; several: one after the other."),
+    ],
     overrides: Overrides = None,
     tasks: Annotated[str | None, typer.Option(help="Only these tasks: a,b.")] = None,
     budgets: Annotated[str | None, typer.Option(help="Only these budgets: 50,100.")] = None,
@@ -94,7 +97,7 @@ def calibrate(
     """Measure curves and CoS-Low, fit the family, predict the held-out tasks, write the report.
 
     With --tasks or --budgets only those cells are trained and published. --local needs no Ray and
-    measures seed by seed, cheap cells first.
+    measures seed by seed, cheap cells first. Several -c end in a page that compares the families.
     """
     from taskeff.run.driver import calibrate as run
 
@@ -102,8 +105,16 @@ def calibrate(
         from taskeff.run.inline import InlineExecutor as Executor
     else:
         from taskeff.distributed.executor import RayExecutor as Executor
+    loaded = [_config(config, overrides) for config in configs]
+    if len(loaded) > 1:
+        from taskeff.run.families import calibrate_families
+
+        if part or tasks or budgets:
+            raise ConfigError("--part, --tasks and --budgets go with one configuration")
+        calibrate_families(loaded, Executor)
+        return
     run(
-        _config(config, overrides),
+        loaded[0],
         Executor,
         part=_part(part),
         only_tasks=_split(tasks),
