@@ -39,3 +39,10 @@ def together(problems: Sequence[TaskeffError]) -> TaskeffError:
         return problems[0]
     lines = "".join(f"\n- {problem}" for problem in problems)
     return TaskeffError(f"{len(problems)} things are wrong:{lines}")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of foreign code says, on one line, after its kind."""
+    lines = str(error).strip().splitlines()
+    kind = type(error).__name__
+    return f"{kind}: {lines[0].strip()}" if lines else kind

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from taskeff.errors import ClusterError, ModelError
+from taskeff.errors import ClusterError, ModelError, first_line
 from taskeff.tasks.prompts import template_hash
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from taskeff.config import ModelConfig
 
 log = logging.getLogger(__name__)
+_LFS = b"version https://git-lfs.github.com/"
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
@@ -35,7 +36,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(
             config.path, revision=config.revision, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:
         raise ModelError(_why(config, "tokenizer", error)) from error
     if not len(tokenizer):
         raise ModelError(
@@ -59,7 +60,7 @@ def load_architecture(config: ModelConfig) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(
             config.path, revision=config.revision, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:
         raise ModelError(_why(config, "config.json", error)) from error
 
 
@@ -87,18 +88,19 @@ def skeleton(architecture: PreTrainedConfig) -> PreTrainedModel:
     try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(architecture, trust_remote_code=False)
-    except (ValueError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001 - a model's code raises what it likes
         raise ModelError(
             f"model type {architecture.model_type!r} is no causal language model: "
-            f"{_first_line(error)}; name one that generates text"
+            f"{first_line(error)}; name one that generates text"
         ) from None
 
 
 def check_weights(config: ModelConfig) -> None:
-    """Look for every weight file of a local folder; a hub id's are found when it is loaded.
+    """Look into every weight file of a local folder; a hub id's are found when it is loaded.
 
     Raises:
-        ModelError: there are no safetensors, or some that the index names are missing.
+        ModelError: there are no safetensors, some that the index names are missing, or one is cut
+            or git-lfs's pointer to it.
     """
     folder = os.path.expanduser(config.path)
     if not os.path.isdir(folder):
@@ -116,14 +118,36 @@ def check_weights(config: ModelConfig) -> None:
                 f"model {config.path!r}: {len(missing)} of {len(named)} weight files are missing "
                 f"({missing[0]}, ...); download the model again"
             )
+        for name in sorted(named):
+            _check_whole(os.path.join(folder, name))
         return
     if os.path.exists(os.path.join(folder, "model.safetensors")):
+        _check_whole(os.path.join(folder, "model.safetensors"))
         return
     pickles = glob.glob(os.path.join(glob.escape(folder), "*.bin"))
     how = "has only pickled weights, which can run code: convert them" if pickles else "has none"
     raise ModelError(
         f"model {config.path!r}: weights are read from safetensors only, and this folder {how}; "
         "save it again with model.save_pretrained(folder)"
+    )
+
+
+def _check_whole(path: str) -> None:
+    from safetensors import safe_open
+
+    try:
+        with open(path, "rb") as file:
+            is_pointer = file.read(len(_LFS)) == _LFS
+        if not is_pointer:
+            with safe_open(path, "numpy"):
+                return
+    except Exception as error:
+        raise ModelError(
+            f"{path}: not whole ({first_line(error)}); download the model again"
+        ) from error
+    raise ModelError(
+        f"{path}: git left a pointer in place of the weights; run `git lfs pull` in the model's "
+        "folder, or download it with `hf download`"
     )
 
 
@@ -137,6 +161,7 @@ def load_model(config: ModelConfig, device: str | None = None) -> PreTrainedMode
     from transformers import AutoModelForCausalLM
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_weights(config)
     attention = attention_choice(config.attn)
     try:
         with _no_bar_in_logs():
@@ -148,7 +173,7 @@ def load_model(config: ModelConfig, device: str | None = None) -> PreTrainedMode
                 use_safetensors=True,
                 trust_remote_code=False,
             )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
         raise ModelError(_why(config, "model", error)) from error
     log.info("loaded %s (%s, %s, %s)", config.path, config.dtype, attention, device)
     torch.nn.Module.to(model, device)
@@ -240,9 +265,11 @@ def family_identity(
 
 
 def _why(config: ModelConfig, what: str, error: Exception) -> str:
-    first = _first_line(error)
+    first = first_line(error)
     said = str(error).lower()
-    if "gated repo" in said or "403" in said:
+    if isinstance(error, ImportError):
+        fix = "install the package that it needs, or name weights that are not quantised"
+    elif "gated repo" in said or "403" in said:
         fix = "accept its licence on the hub, log in with `hf auth login`, or give a local folder"
     elif "valid model identifier" in said and not os.path.isdir(config.path):
         # The hub tells a stranger of a private model what it tells of one that is not there.
@@ -259,8 +286,3 @@ def _why(config: ModelConfig, what: str, error: Exception) -> str:
             "or give a local folder"
         )
     return f"cannot load the {what} of {config.path!r}: {first} - {fix}"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

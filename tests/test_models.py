@@ -1,11 +1,25 @@
 """Loading a model, as a log sees it."""
 
+import json
+import shutil
+from unittest.mock import Mock
+
 import pytest
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as bars
 
 from taskeff.config import ModelConfig
-from taskeff.errors import ClusterError
-from taskeff.models import check_cuda, load_model
+from taskeff.errors import ClusterError, ModelError
+from taskeff.models import (
+    check_cuda,
+    check_weights,
+    load_architecture,
+    load_model,
+    load_tokenizer,
+    model_config,
+)
+
+WEIGHTS = "model.safetensors"
 
 
 def test_loading_draws_no_bar_in_a_log_and_leaves_the_setting(tiny_model, capfd):
@@ -22,3 +36,56 @@ def test_gpus_that_are_asked_for_and_not_there_are_an_error(monkeypatch):
         check_cuda(1)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     check_cuda(1)
+
+
+@pytest.fixture
+def copy(tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
+        (b"", "not whole"),
+        (b"<html>404 not found</html>", "not whole"),
+        (None, "not whole"),
+    ],
+)
+def test_weights_that_are_not_there_in_whole(copy, content, message, sharded):
+    whole = (copy / WEIGHTS).read_bytes()
+    (copy / WEIGHTS).write_bytes(whole[:-100] if content is None else content)
+    if sharded:
+        index = {"weight_map": {"model.embed_tokens.weight": WEIGHTS}}
+        (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    config = model_config(str(copy))
+    for check in (check_weights, load_model):
+        with pytest.raises(ModelError, match=message) as error:
+            check(config)
+        assert str(copy / WEIGHTS) in str(error.value)
+
+
+class StrangeError(Exception):
+    """What nobody expects."""
+
+
+@pytest.mark.parametrize(
+    ("load", "of"),
+    [
+        (load_tokenizer, AutoTokenizer),
+        (load_architecture, AutoConfig),
+        (load_model, AutoModelForCausalLM),
+    ],
+)
+def test_whatever_loading_raises_is_one_line(tiny_model, monkeypatch, load, of):
+    for raised, message in (
+        (StrangeError("boom\nand more"), "StrangeError: boom - "),
+        (ImportError("needs bitsandbytes"), "needs bitsandbytes - install the package"),
+    ):
+        monkeypatch.setattr(of, "from_pretrained", Mock(side_effect=raised))
+        with pytest.raises(ModelError, match=message) as error:
+            load(model_config(str(tiny_model)))
+        assert "\n" not in str(error.value)
+        assert repr(str(tiny_model)) in str(error.value)

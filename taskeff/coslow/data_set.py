@@ -16,6 +16,9 @@ from taskeff.storage import Store
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+POOL_FACTS = ("rows_in", "duplicates", "left_out", "held_out", "beyond_cap", "escaped", "note")
+"""What `pool.json` and `selection.json` say of the rows that were read."""
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -60,7 +63,8 @@ def shards_to_score(data: DataSet, tokenizer: PreTrainedTokenizerBase) -> Iterat
     """
     about, rows, stamp = data.pool.about, data.pool.rows(), data.pool.stamp()
     parts: list[str] = []
-    usable, problem = 0, ""
+    read = usable = escaped = 0
+    problem = ""
     held: Shard | None = None
     for shard in read_shards(
         rows,
@@ -73,7 +77,9 @@ def shards_to_score(data: DataSet, tokenizer: PreTrainedTokenizerBase) -> Iterat
             yield held
         held = shard
         parts.append(shard.part)
+        read += len(shard.indices)
         usable += shard.errors.count("")
+        escaped += shard.escaped
         bad = (f"{w}: {e}" for w, e in zip(shard.wheres, shard.errors, strict=True) if e)
         problem = problem or next(bad, "")
     if held is None or usable < data.settings.n_examples:
@@ -87,8 +93,12 @@ def shards_to_score(data: DataSet, tokenizer: PreTrainedTokenizerBase) -> Iterat
         "made_with": data.made_with,
         "stamp": stamp,
         "parts": parts,
+        "rows_in": read + rows.duplicates + rows.left_out + rows.held_out + rows.beyond_cap,
         "duplicates": rows.duplicates,
         "left_out": rows.left_out,
+        "held_out": rows.held_out,
+        "beyond_cap": rows.beyond_cap,
+        "escaped": escaped,
         "note": rows.note,
     }
     data.folder.write_json(found, "pool.json")

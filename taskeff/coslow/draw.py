@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from taskeff.coslow.data_set import DataSet, published, scored_pool
+from taskeff.coslow.data_set import POOL_FACTS, DataSet, published, scored_pool
 from taskeff.coslow.handoff import hand_off, read_labels, to_annotate
 from taskeff.coslow.pool import PoolAbout
 from taskeff.coslow.select import select
 from taskeff.coslow.shards import read_parts
 from taskeff.errors import DataError, TaskeffError
 from taskeff.storage import Store, digest, redact
+from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.task import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SCHEMA = 1
 
@@ -28,20 +34,27 @@ class Waiting:
     reason: str
 
 
-def draw(data: DataSet) -> dict[str, Any]:
+def drawn(data: DataSet) -> dict[str, Any] | None:
+    """`selection.json`, None where it is missing or of other inputs."""
+    pool, found = scored_pool(data), published(data.folder, "selection.json")
+    if pool is None or found is None or found.get("made_from") != _made_from(data, pool):
+        return None
+    return found
+
+
+def draw(data: DataSet, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """`selection.json`, made where it is missing or of other inputs.
 
     Raises:
-        DataError: the pool is not scored, or too few of its rows have a confidence.
+        DataError: the pool is not scored, too few of its rows have a confidence, or labels for the
+            rows drawn could not be read back or encoded.
     """
+    if (found := drawn(data)) is not None:
+        return found
     pool = scored_pool(data)
     if pool is None:
         raise DataError(f"{data.name}: the pool is not scored yet; run again")
     about, settings = data.pool.about, data.settings
-    made_from = digest([pool, about.labelled_by, settings.model_dump(), data.control, data.form])
-    found = published(data.folder, "selection.json")
-    if found is not None and found.get("made_from") == made_from:
-        return found
     numbers, values, problems = read_parts(data.folder, pool["parts"])
     try:
         chosen = select(
@@ -61,16 +74,13 @@ def draw(data: DataSet) -> dict[str, Any]:
     records = to_annotate(examples[:n], [values[i] for i in chosen.indices], about.choices)
     found = {
         "schema": SCHEMA,
-        "made_from": made_from,
+        "made_from": _made_from(data, pool),
         "task": data.name,
         **_prompts(about),
         "max_new_tokens": about.new_tokens(settings),
         "settings": settings.model_dump(mode="json"),
         "fingerprint": dict(data.fingerprint),
-        "pool": {
-            "rows": len(values),
-            **{key: pool[key] for key in ("duplicates", "left_out", "note")},
-        },
+        "pool": {"rows": len(values), **{key: pool[key] for key in POOL_FACTS}},
         "unscored": len(values) - len(known),
         "problems": problems,
         "n_scored": len(known),
@@ -82,13 +92,45 @@ def draw(data: DataSet) -> dict[str, Any]:
         "handed_out": None,
     }
     if any(not record["label"] for record in records):
-        files = hand_off(records, data.form, about.choices)
+        rehearse(data, records, about.prompter(tokenizer))
+        files = hand_off(records, data.form, about.choices, about.description)
         for name, content in files.items():
             data.folder.write_bytes(content, name)
         name = next(iter(files))
         found["handed_out"] = {"name": name, "digest": digest(files[name].decode())}
     data.folder.write_json(found, "selection.json")
     return found
+
+
+def rehearse(data: DataSet, records: Sequence[Mapping[str, Any]], prompter: Prompter) -> None:
+    """Every choice once and every row once the whole way: written, read back, encoded.
+
+    So what `score` would refuse is said before anybody has labelled.
+
+    Raises:
+        DataError: naming the row, and what would go wrong.
+    """
+    about = data.pool.about
+    answers = about.choices or ("a",)
+    turns = itertools.cycle(answers)
+    unlabelled = sum(not record["label"] for record in records)
+    for _ in range(math.ceil(len(answers) / unlabelled)):
+        filled = [{**record, "label": record["label"] or next(turns)} for record in records]
+        files = hand_off(filled, data.form, about.choices, about.description)
+        name, content = next(iter(files.items()))
+        try:
+            for example in read_labels(name, records, content):
+                prompter.encode_example(example, end_of_turn=False)
+        except TaskeffError as error:
+            raise DataError(
+                f"{data.name}: labels could not be used, so no row is handed out: {error}"
+            ) from None
+
+
+def _made_from(data: DataSet, pool: Mapping[str, Any]) -> str:
+    about = data.pool.about
+    settings = data.settings.model_dump()
+    return digest([pool, about.labelled_by, settings, data.control, data.form])
 
 
 def _prompts(about: PoolAbout) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """Hand-off files out, labels in: JSON lines, Label Studio, CSV, each read back with checks.
 
 Every format carries the row's id, its text and the text's hash, so that labels cannot drift to
-another row; what comes back may be any of the three, whatever went out.
+another row, and what to do with it; what comes back may be any of the three, whatever went out.
 """
 
 from __future__ import annotations
 
 import json
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +18,12 @@ from taskeff.errors import DataError
 from taskeff.spreadsheet import csv_bytes, restored
 from taskeff.storage import digest
 from taskeff.tasks.examples import Example
+from taskeff.tasks.metrics import choice_of
 from taskeff.tasks.readers import format_of, read_file
 
 Form = Literal["jsonl", "label-studio", "csv"]
-CSV_FIELDS = ("id", "text", "text_hash", "confidence", "label")
+CSV_FIELDS = ("id", "text", "text_hash", "confidence", "instruction", "choices", "label")
+LS_ID = "row_id"  # Label Studio's flat exports hold its own number under `id`
 NAMED = 40  # rows that one message lists
 
 
@@ -41,16 +45,21 @@ def to_annotate(
 
 
 def hand_off(
-    records: Sequence[Mapping[str, Any]], form: Form, choices: Sequence[str] | None
+    records: Sequence[Mapping[str, Any]],
+    form: Form,
+    choices: Sequence[str] | None,
+    instruction: str = "",
 ) -> dict[str, bytes]:
     """The files to hand to whoever labels, by name; the first is the one that comes back."""
-    if form == "csv":
-        return {"to_annotate.csv": csv_bytes(CSV_FIELDS, records)}
     if form == "label-studio":
         return {
-            "to_annotate.json": label_studio_tasks(records),
-            "label_studio.xml": label_studio_config(choices),
+            "to_annotate.json": label_studio_tasks(records, free=not choices),
+            "label_studio.xml": label_studio_config(choices, instruction),
         }
+    records = [{**record, "instruction": instruction} for record in records]
+    if form == "csv":
+        told = {"choices": " | ".join(choices or ())}
+        return {"to_annotate.csv": csv_bytes(CSV_FIELDS, [{**r, **told} for r in records])}
     return {"to_annotate.jsonl": write_lines(records)}
 
 
@@ -59,44 +68,60 @@ def write_lines(records: Sequence[Mapping[str, Any]]) -> bytes:
     return "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records).encode()
 
 
-def label_studio_tasks(records: Sequence[Mapping[str, Any]]) -> bytes:
-    """The records as Label Studio import JSON; the confidence is the prediction's score."""
-    tasks = []
+def label_studio_tasks(records: Sequence[Mapping[str, Any]], *, free: bool = False) -> bytes:
+    """The records as Label Studio import JSON; labels they have already are annotations.
+
+    Args:
+        free: labels are written, not chosen.
+    """
+    kind, value = ("textarea", "text") if free else ("choices", "choices")
+    tasks: list[dict[str, Any]] = []
     for record in records:
-        data = {key: record[key] for key in ("id", "text", "text_hash", "confidence")}
-        task: dict[str, Any] = {"data": data}
-        if record["confidence"] is not None:
-            task["predictions"] = [{"score": record["confidence"], "result": []}]
+        data = {key: record[key] for key in ("text", "text_hash", "confidence")}
+        task: dict[str, Any] = {"data": {LS_ID: record["id"], **data}}
+        if record["label"]:
+            result = {"from_name": "label", "to_name": "text", "type": kind}
+            task["annotations"] = [{"result": [{**result, "value": {value: [record["label"]]}}]}]
         tasks.append(task)
     return (json.dumps(tasks, ensure_ascii=False, indent=1) + "\n").encode()
 
 
-def label_studio_config(choices: Sequence[str] | None) -> bytes:
+def label_studio_config(choices: Sequence[str] | None, instruction: str = "") -> bytes:
     """Label Studio's labelling configuration: a choice of labels, or a free text field."""
+    head = f"  <Header value={_attribute(instruction)}/>\n" if instruction else ""
     if choices:
-        options = "".join(f"    <Choice value={quoteattr(c)}/>\n" for c in choices)
+        options = "".join(f"    <Choice value={_attribute(c)}/>\n" for c in choices)
         field = (
             '  <Choices name="label" toName="text" choice="single" required="true">\n'
             f"{options}  </Choices>\n"
         )
     else:
         field = '  <TextArea name="label" toName="text" maxSubmissions="1" required="true"/>\n'
-    return f'<View>\n  <Text name="text" value="$text"/>\n{field}</View>\n'.encode()
+    return f'<View>\n{head}  <Text name="text" value="$text"/>\n{field}</View>\n'.encode()
 
 
-def read_labels(path: Path | str, handed_out: Sequence[Mapping[str, Any]]) -> list[Example]:
+def _attribute(text: str) -> str:
+    if bad := next((c for c in text if c < " " and c not in "\t\n\r"), None):
+        raise DataError(f"{text!r} holds {bad!r}, which Label Studio's XML cannot; take it out")
+    return quoteattr(text)
+
+
+def read_labels(
+    path: Path | str, handed_out: Sequence[Mapping[str, Any]], content: bytes | None = None
+) -> list[Example]:
     """The labelled examples in `path`, checked against what was handed out, in its order.
 
     Args:
-        path: `.csv`, `.json` (a Label Studio export, or the published layout: a list of
-            `input_text` and `ground_truth`, without ids) or JSON lines.
+        path: `.csv`, `.tsv`, `.json` (Label Studio's JSON or JSON-MIN, or the published layout: a
+            list of `input_text` and `ground_truth`, without ids) or JSON lines.
+        content: of the file, where it is not read from `path`.
 
     Raises:
-        DataError: naming the file and the row: unreadable, an unknown or repeated id, a changed
-            text or hash, a label that is no text or outside the choices, or the rows that have
-            no label yet.
+        DataError: naming the file and the row: unreadable, not handed out, a changed text or hash,
+            several labels that differ, one that is no text or outside the choices, or the rows that
+            have no label yet.
     """
-    records = read_part(path, handed_out)
+    records = read_part(path, handed_out, content)
     left = [record["id"] for record in records if not record["label"]]
     if left:
         raise DataError(
@@ -107,90 +132,150 @@ def read_labels(path: Path | str, handed_out: Sequence[Mapping[str, Any]]) -> li
     return [Example(record["id"], record["text"], record["label"]) for record in records]
 
 
-def read_part(path: Path | str, handed_out: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def read_part(
+    path: Path | str, handed_out: Sequence[Mapping[str, Any]], content: bytes | None = None
+) -> list[dict[str, Any]]:
     """The records handed out, in order, with the labels that `path` gives them so far.
 
-    A label that is not there yet is ""; fields that somebody added to a row stay with it.
+    A label that is not there yet is ""; fields that somebody added to a row stay with it. A row
+    that comes several times, once for each of its annotators, is one where their labels agree.
 
     Raises:
         DataError: as `read_labels`, but for rows without a label.
     """
-    expected = {record["id"]: record for record in handed_out}
+    known_rows = _HandedOut(handed_out)
     found: dict[str, dict[str, Any]] = {}
-    for where, record in _records(path):
-        known = _known(record, expected, found)
+    for where, record in _records(path, content):
+        known = known_rows.of(record, where)
+        label = _one_label(record.get("label"), where)
+        if label and known["choices"]:
+            choice = choice_of(label, known["choices"])
+            if choice is None:
+                raise DataError(f"{where}: label {label!r} is not one of {known['choices']}")
+            label = choice
+        before = found.get(known["id"], {}).get("label")
+        if before and label and before != label:
+            raise DataError(
+                f"{where}: annotators disagree on {known['id']!r}: {before}, {label}; keep one"
+            )
+        found[known["id"]] = {**record, **known, "label": label or before or ""}
+    return [found.get(r["id"]) or {**r, "label": ""} for r in handed_out]
+
+
+class _HandedOut:
+    """The rows handed out, by what a file may still know of them."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]]):
+        self._by_id = {row["id"]: row for row in rows}
+        self._by_text: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        for row in rows:
+            self._by_text[_as_typed(row["text"])].append(row)
+        self._by_hash = {row["text_hash"]: row["text"] for row in rows}
+        self._taken: dict[str, Any] = {}  # a row's id -> the name it was last found by
+
+    def of(self, record: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+        """The row that `record` is: by its id, or by its text where the id is another's."""
+        names = [str(record[key]) for key in (LS_ID, "id") if record.get(key) not in (None, "")]
+        known = next((self._by_id[name] for name in names if name in self._by_id), None)
+        known = known or self._by_its_text(record, names)
         if known is None:
-            name = f"id {record['id']!r}" if "id" in record else "this text"
+            name = f"id {names[0]!r}" if names else "this text"
             raise DataError(f"{where}: {name} was not handed out")
-        if known["id"] in found:
-            raise DataError(f"{where}: id {known['id']!r} is there twice")
-        changed = digest(record.get("text")) != known["text_hash"]
-        if changed or record.get("text_hash", known["text_hash"]) != known["text_hash"]:
+        text, stated = record.get("text"), record.get("text_hash")
+        if text is None and not stated:
+            raise DataError(f"{where}: {known['id']!r} has no text; keep the column `text`")
+        other = text is not None and _as_typed(text) != _as_typed(known["text"])
+        if other or (stated and stated != known["text_hash"]):
             raise DataError(f"{where}: the text of {known['id']!r} has changed; label it as it was")
-        label = _label(record.get("label"), where)
-        if label and known["choices"] and label not in known["choices"]:
-            raise DataError(f"{where}: label {label!r} is not one of {known['choices']}")
-        found[known["id"]] = {**record, **known, "label": label}
-    return [found.get(i) or {**record, "label": ""} for i, record in expected.items()]
+        self._taken[known["id"]] = names
+        return known
+
+    def _by_its_text(self, record: Mapping[str, Any], names: list[str]) -> Mapping[str, Any] | None:
+        text = record.get("text", self._by_hash.get(str(record.get("text_hash"))))
+        same = self._by_text.get(_as_typed(text), [])
+        # Of rows with one text each takes its own; a name that comes again is another annotator's.
+        again = (row for row in same if names and self._taken.get(row["id"]) == names)
+        free = (row for row in same if row["id"] not in self._taken)
+        return next(again, None) or next(free, None) or (same[0] if same else None)
 
 
-def _known(
-    record: Mapping[str, Any],
-    expected: Mapping[str, Mapping[str, Any]],
-    found: Mapping[str, Any],
-) -> Mapping[str, Any] | None:
-    """What was handed out for `record`: by its id, or by its text where it never had one."""
-    if "id" in record:
-        return expected.get(str(record["id"]))
-    same = [one for one in expected.values() if one["text"] == record.get("text")]
-    return next((one for one in same if one["id"] not in found), same[0] if same else None)
+def _as_typed(text: object) -> str:
+    """The text as an editor may have written it again: composed otherwise, with other line ends."""
+    lines = str(text).replace("\r\n", "\n").replace("\r", "\n")
+    return unicodedata.normalize("NFC", lines)
 
 
-def _label(value: object, where: str) -> str:
+def _one_label(value: object, where: str) -> str:
+    """The label, "" for none; of a Label Studio export one that may be a list or an object."""
+    if isinstance(value, str) and value.startswith('{"choices":'):
+        value = _ticked(value)
+    answers = list(dict.fromkeys(_answers(value, where)))
+    if len(answers) > 1:
+        raise DataError(f"{where}: several labels for one row: {', '.join(answers)}; keep one")
+    return answers[0] if answers else ""
+
+
+def _ticked(cell: str) -> object:
+    try:
+        return json.loads(cell)
+    except ValueError:
+        return cell
+
+
+def _answers(value: object, where: str) -> Iterator[str]:
+    if isinstance(value, Mapping) and (inner := value.get("choices") or value.get("text")):
+        value = inner
+    if isinstance(value, list):
+        for one in value:
+            yield from _answers(one, where)
+        return
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if value is None or isinstance(value, str):
-        return (value or "").strip()
-    raise DataError(f"{where}: label {value!r} is not text; write it in quotes")
+    if not (value is None or isinstance(value, str)):
+        raise DataError(f"{where}: label {value!r} is not text; write it in quotes")
+    if value and value.strip():
+        yield value.strip()
 
 
-def _records(path: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _records(path: Path | str, content: bytes | None) -> Iterator[tuple[str, dict[str, Any]]]:
     """(file and line, record) of every row, of whatever form; blank rows are left out."""
     kind = format_of(str(path)) or "json"
-    for row in read_file(str(path), kind):
+    for row in read_file(str(path), kind, content=content):
         if row.values is None:
             raise DataError(f"{row.where}: {row.error}")
         if kind != "csv":
-            yield row.where, _record(row.values, row.where)
+            for record in _labelled(row.values, row.where):
+                yield row.where, record
             continue
-        if missing := {"id", "text", "label"} - set(row.values):
+        if missing := {"text", "label"} - set(row.values):
             raise DataError(f"{path}: no column {', '.join(sorted(missing))}; keep the header row")
         if any(row.values.values()):
-            yield row.where, {key: restored(cell) for key, cell in row.values.items()}
+            record = {key: restored(cell) for key, cell in row.values.items()}
+            if digest(row.values["text"]) == record.get("text_hash"):
+                record["text"] = row.values["text"]  # Label Studio's own CSV is as it is
+            yield row.where, record
 
 
-def _record(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _labelled(row: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
     """Ours, or of Label Studio's JSON or JSON-MIN (flat) export, or of the published layout."""
     if "input_text" in row:
-        return {"text": row["input_text"], "label": row.get("ground_truth")}
+        yield {"text": row["input_text"], "label": row.get("ground_truth")}
+        return
     data = row.get("data")
     if not isinstance(data, dict):
-        return dict(row)
-    labels = [label for one in _annotations(row) for label in _labels(one)]
-    if len(set(labels)) > 1:
-        raise DataError(f"{where}: annotators disagree: {', '.join(labels)}")
-    return {**data, "label": labels[0] if labels else ""}
+        yield dict(row)
+        return
+    given = row.get("annotations") or []
+    if not isinstance(given, list):
+        raise DataError(f"{where}: annotations are {given!r:.40}; export the project as JSON")
+    yield {**data, "label": None}
+    for one in given:
+        if isinstance(one, dict) and not one.get("was_cancelled"):
+            yield {**data, "label": _results(one.get("result"))}
 
 
-def _annotations(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    given = task.get("annotations") or []
-    return [one for one in given if isinstance(one, dict) and not one.get("was_cancelled")]
-
-
-def _labels(annotation: Mapping[str, Any]) -> list[str]:
-    found: list[str] = []
-    for result in annotation.get("result") or []:
-        value = result.get("value", {})
-        chosen = value.get("choices") or value.get("text") or []
-        found += [chosen] if isinstance(chosen, str) else [str(one) for one in chosen]
-    return found
+def _results(results: object) -> list[object]:
+    """What one annotator answered; of a project with several controls ours counts."""
+    given = [one for one in (results if isinstance(results, list) else ()) if isinstance(one, dict)]
+    ours = [one for one in given if one.get("from_name") == "label"]
+    return [one.get("value") for one in ours or given]

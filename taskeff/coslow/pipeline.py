@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from taskeff.coslow.data_set import DataSet, published, scored_pool, shards_to_score
-from taskeff.coslow.draw import Waiting, draw, labelled
+from taskeff.coslow.draw import Waiting, draw, drawn, labelled
 from taskeff.coslow.result import RESULT, inputs_of, measure
 from taskeff.coslow.shards import Shard, publish_shard
 from taskeff.errors import TaskeffError
@@ -59,12 +59,17 @@ class State:
     examples: Sequence[Example] | None = None
 
 
-def state_of(data: DataSet) -> State:
-    """How far a data set with a scored pool is: its examples are drawn and labels looked for."""
+def state_of(data: DataSet, tokenizer: PreTrainedTokenizerBase | None = None) -> State:
+    """How far a data set with a scored pool is: its examples are drawn and labels looked for.
+
+    Without a tokenizer nothing is drawn: a data set that is not drawn yet is one to measure.
+    """
     try:
-        selection = draw(data)
+        selection = drawn(data) if tokenizer is None else draw(data, tokenizer)
     except TaskeffError as error:
         return State(Outcome(data.name, "failed", str(error)))
+    if selection is None:
+        return State(Outcome(data.name, "measure"))
     examples = labelled(data.folder, selection, data.labels)
     if isinstance(examples, Waiting):
         return State(Outcome(data.name, "awaiting_labels", examples.reason), selection)
@@ -98,7 +103,7 @@ class Worker:
         """Draw, look for labels and take gradients, once every shard is there; None before."""
         if scored_pool(data) is None:
             return None
-        found, model = state_of(data), self.engine.model
+        found, model = state_of(data, self.tokenizer), self.engine.model
         if found.outcome.status != "measure" or model is None or not self._gradients:
             return found.outcome
         assert found.selection is not None and found.examples is not None

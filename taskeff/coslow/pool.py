@@ -19,7 +19,7 @@ from taskeff.storage import digest, safe_part
 from taskeff.tasks.examples import Example, row_id, row_number, rows_at
 from taskeff.tasks.prompts import Prompter, RenderedPrompter
 from taskeff.tasks.readers import SourceRow, file_stamp, format_of, read_file
-from taskeff.tasks.rows import PoolRow, PoolStream, draw, row_text
+from taskeff.tasks.rows import PoolRow, PoolStream, checked_answer, draw, row_text
 from taskeff.tasks.source import row_of, source_stamp
 from taskeff.tasks.spec import TaskSpec
 from taskeff.tasks.task import Task
@@ -47,6 +47,8 @@ class Rows(Protocol):
 
     duplicates: int
     left_out: int
+    held_out: int
+    beyond_cap: int
     note: str | None
 
     def __iter__(self) -> Iterator[PoolRow]: ...
@@ -189,9 +191,7 @@ class SpecPool:
             label = render(spec.doc_to_target, values, field="doc_to_target")
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
-        if label and spec.doc_to_choice is not None and label not in spec.doc_to_choice:
-            raise DataError(f"{where}: label {label!r} is not one of {list(spec.doc_to_choice)}")
-        return label or None
+        return checked_answer(spec, label, where) if label else None
 
 
 @dataclass(frozen=True)
@@ -208,13 +208,12 @@ class TaskPool:
 
     def rows(self) -> Rows:
         """See `Pool`."""
-        return _Rows(
+        places = self.task.pool_rows(self.settings.pool_cap, self.settings.seed)
+        rows = (
             PoolRow(row_number(one.id), one.id, row_of(self.task.spec, one.id), one.text)
-            for one in rows_at(
-                self.task.train,
-                self.task.pool_rows(self.settings.pool_cap, self.settings.seed),
-            )
+            for one in rows_at(self.task.train, places)
         )
+        return _Rows(rows, len(self.task.train) - len(places))
 
     def examples(self, numbers: Sequence[int]) -> list[Example]:
         """See `Pool`."""
@@ -253,7 +252,7 @@ class RenderedPool:
         drawn = draw(np.arange(size), cap, self.about.name, self.settings.seed).tolist()
         wanted = frozenset(drawn)
         found = {row.index: row for row in rows if row.index in wanted}
-        return _Rows(found[number] for number in drawn)
+        return _Rows((found[number] for number in drawn), size - cap)
 
     def examples(self, numbers: Sequence[int]) -> list[Example]:
         """See `Pool`."""
@@ -291,12 +290,11 @@ def _rendered(row: SourceRow) -> PoolRow:
 class _Rows:
     """Rows that were counted already, or whose repeated texts stay."""
 
-    duplicates: int = 0
-    left_out: int = 0
+    duplicates = left_out = held_out = 0
     note: str | None = None
 
-    def __init__(self, rows: Iterable[PoolRow]):
-        self._rows = rows
+    def __init__(self, rows: Iterable[PoolRow], beyond_cap: int = 0):
+        self._rows, self.beyond_cap = rows, beyond_cap
 
     def __iter__(self) -> Iterator[PoolRow]:
         return iter(self._rows)

@@ -42,6 +42,7 @@ class Shard:
         wheres, errors: file and line of each row; what is wrong with it, empty if nothing is.
         lengths: int64 [rows], tokens of each prompt; 0 for a bad row.
         tokens: int32 [sum of lengths] as bytes.
+        escaped: rows whose text held the model's own markers.
     """
 
     number: int
@@ -53,6 +54,7 @@ class Shard:
     tokens: bytes
     stop_ids: list[int]
     max_new_tokens: int
+    escaped: int = 0
 
     @property
     def part(self) -> str:
@@ -95,6 +97,7 @@ def read_shards(
             tokens=np.array([t for ids in tokens for t in ids], dtype=np.int32).tobytes(),
             stop_ids=stop_ids,
             max_new_tokens=max_new_tokens,
+            escaped=sum(prompter.escapes(row.text) for row in held),
         )
         number += 1
 

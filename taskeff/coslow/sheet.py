@@ -11,6 +11,7 @@ from typing import Any
 from taskeff.coslow.handoff import read_part, write_lines
 from taskeff.errors import ConfigError, DataError
 from taskeff.storage import Store, digest
+from taskeff.tasks.metrics import choice_of
 
 FILLED = "to_annotate.jsonl"
 """Where labels are written, whatever form was handed out: `score --labels` reads any."""
@@ -137,6 +138,6 @@ def chosen(answer: str, choices: Sequence[str]) -> str | None:
     """The choice that `answer` names, by its key or by its word in any case; None for no choice."""
     by_key: Mapping[str | None, str] = dict(zip(keys(choices), choices, strict=True))
     by_word = {choice.casefold(): choice for choice in choices}
-    if answer in choices:
-        return answer
+    if (choice := choice_of(answer, choices)) is not None:
+        return choice
     return by_word.get(answer.casefold()) or by_key.get(answer)

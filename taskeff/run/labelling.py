@@ -21,6 +21,7 @@ from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
 from taskeff.models import family_identity, load_model, load_tokenizer
 from taskeff.storage import Store
+from taskeff.tasks.prompts import ESCAPED
 from taskeff.tasks.task import load_spec
 
 SHOWN = 5
@@ -101,16 +102,22 @@ def select(
 
 
 def left_out(selection: Mapping[str, Any]) -> list[str]:
-    """What became of the pool's rows, a line each: those used, those left out and why."""
+    """What became of the pool's rows, a line each: those read, used, left out and why."""
     pool = selection["pool"]
-    lines = [f"pool: {pool['rows']} rows, {selection['n_scored']} with a confidence"]
-    if pool["duplicates"]:
-        lines.append(f"left out: {pool['duplicates']} rows that repeat another")
-    if pool["left_out"]:
-        lines.append(f"left out: {pool['left_out']} rows by doc_to_keep")
+    lines = [f"pool: {pool['rows_in']} rows, {selection['n_scored']} with a confidence"]
+    for key, why in (
+        ("duplicates", "rows that repeat another"),
+        ("left_out", "rows by doc_to_keep"),
+        ("held_out", "rows kept for validation and test"),
+        ("beyond_cap", "rows beyond pool_cap, by a draw"),
+    ):
+        if pool[key]:
+            lines.append(f"left out: {pool[key]} {why}")
     if selection["unscored"]:
         lines.append(f"left out: {selection['unscored']} rows without a confidence:")
         lines += [f"  {problem}" for problem in selection["problems"][:SHOWN]]
+    if pool["escaped"]:
+        lines.append(f"note: {pool['escaped']} rows {ESCAPED}")
     return [*lines, *([f"note: {pool['note']}"] if pool["note"] else [])]
 
 

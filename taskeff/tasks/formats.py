@@ -27,7 +27,10 @@ BATCH = 1024  # rows of a Parquet file in memory at once
 PIECE = 1 << 16  # characters of a JSON list read at once
 DEEPEST = 100  # lists and objects within each other
 WATCHED = 100  # rows within which a CSV shows that its header fits
-_NOT_UTF8 = "not UTF-8; save the file as CSV UTF-8 (JSON as UTF-8), or give its `encoding`"
+_NOT_UTF8 = (
+    "not UTF-8; save the file as CSV UTF-8 (JSON as UTF-8), or of a task's data give `encoding` in "
+    "dataset_kwargs (cp1252 for a spreadsheet of Western Windows)"
+)
 _OTHER_BYTES = re.compile("[\udc80-\udcff]")
 _UTF_16 = ("\udcff\udcfe", "\udcfe\udcff")  # its mark, read as UTF-8
 

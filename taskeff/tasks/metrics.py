@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -21,9 +22,20 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalise(text: str) -> str:
-    """First line, stripped, lower-cased, without a trailing full stop (arXiv 2512.24991)."""
-    lines = text.strip().splitlines()
+    """First line, stripped, lower-cased, without a trailing full stop (arXiv 2512.24991).
+
+    In Unicode's form NFC: an accent may have been typed as a character of its own.
+    """
+    lines = unicodedata.normalize("NFC", text).strip().splitlines()
     return lines[0].strip().lower().removesuffix(".").strip() if lines else ""
+
+
+def choice_of(label: str, choices: Sequence[str]) -> str | None:
+    """The one of `choices` that `label` is in Unicode's form NFC, as it is spelled there."""
+    if label in choices:
+        return label
+    wanted = unicodedata.normalize("NFC", label)
+    return next((c for c in choices if unicodedata.normalize("NFC", c) == wanted), None)
 
 
 def exact_match(prediction: str, target: str) -> float:

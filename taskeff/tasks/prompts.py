@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from taskeff.errors import DataError, ModelError
+from taskeff.errors import DataError, ModelError, first_line
 from taskeff.storage import digest
 
 if TYPE_CHECKING:
@@ -26,6 +29,13 @@ class TokenizedExample:
     id: str = ""
 
 
+# Broken by a zero-width space, a marker is text like any other and closes no turn.
+_BREAK = "\u200b"
+_BRACKETED = re.compile(r"<<?/?\|?[\w.:-]+\|?>>?|\[/?[A-Z_]+\]|<\|?[\w.:-]+")
+ESCAPED = (
+    "hold markers of the model's own (of a turn's end, say); these are encoded as text, broken by "
+    "a zero-width space"
+)
 # Templates that print today's date would give another prompt, so another measurement, every day;
 # this is the day that Llama-3.1's own template falls back on.
 _PINNED_DATE = "{%- macro strftime_now(pattern) -%}26 Jul 2024{%- endmacro +%}"
@@ -43,7 +53,8 @@ class Prompter:
     A template without a system role, or one that drops it once there is an answer, gets the
     instruction folded into the user turn; a tokenizer without a template gets
     `instruction\\n\\ntext\\nAnswer:` as plain text. Templates that know `enable_thinking` have it
-    off, and the date is pinned for those that print it.
+    off, and the date is pinned for those that print it. Where a text holds the model's own markers
+    they are encoded as text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, description: str):
@@ -69,8 +80,16 @@ class Prompter:
         return prompt, answer
 
     def prompt_ids(self, text: str) -> tuple[int, ...]:
-        """Token ids of everything before the answer."""
-        return self._tokenize(self._render(text, None))
+        """Token ids of everything before the answer.
+
+        Raises:
+            TaskeffError: the chat template or the tokenizer fails on it.
+        """
+        return self._tokenize(self._render(self._as_text(text), None))
+
+    def escapes(self, text: str) -> bool:
+        """Whether the text holds markers that would end a turn."""
+        return self._as_text(text) != text
 
     def encode(
         self, text: str, target: str, *, end_of_turn: bool, example_id: str = ""
@@ -84,7 +103,7 @@ class Prompter:
         Raises:
             DataError: the answer is empty, or prompt and answer merge into one token.
         """
-        target = target.strip()
+        text, target = self._as_text(text), self._as_text(target.strip())
         if not target:
             raise DataError(f"example {example_id!r}: the answer is empty; give every row a label")
         prompt, answer, tail = self._spans(text, target)
@@ -93,7 +112,12 @@ class Prompter:
         if both[: len(prompt_ids)] != prompt_ids:
             raise DataError(
                 f"example {example_id!r}: prompt and answer merge at their boundary when "
-                "tokenised; make the target start with a character that cannot join the prompt"
+                "tokenised; "
+                + (
+                    "take away the blank that the prompt ends in"
+                    if prompt[-1:].isspace()
+                    else "make the target start with a character that cannot join the prompt"
+                )
             )
         answer_ids = both[len(prompt_ids) :]
         if not answer_ids:
@@ -127,6 +151,25 @@ class Prompter:
         """The text of generated tokens, special tokens left out."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
+    @cached_property
+    def _markers(self) -> re.Pattern[str] | None:
+        """The special tokens, and what the chat template writes in brackets around a text."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        found = {str(token) for token in added if token.special} | set(
+            map(str, self.tokenizer.all_special_tokens)
+        )
+        if self._has_template:
+            frame = "".join(self._spans("x", "y")) + self._render("x", None)
+            found |= set(_BRACKETED.findall(frame.replace(self.description.strip(), "")))
+            found |= {str(t) for t in added if str(t).strip() and str(t) in frame}
+        kept = sorted((m for m in found if len(m.strip()) > 1), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, kept))) if kept else None
+
+    def _as_text(self, text: str) -> str:
+        if self._markers is None:
+            return text
+        return self._markers.sub(lambda found: found[0][0] + _BREAK + found[0][1:], text)
+
     def _spans(self, text: str, target: str) -> tuple[str, str, str]:
         """Prompt, answer (with what the template puts before it) and what follows, as text."""
         prompt, full = self._render(text, None), self._render(text, target)
@@ -147,7 +190,7 @@ class Prompter:
     def _end_of_turn(self, tail: str) -> tuple[int, ...]:
         # Not every tokenizer names its end of turn among its special tokens (Gemma's do not).
         added = self.tokenizer.added_tokens_decoder
-        ids = self.tokenizer(tail, add_special_tokens=False)["input_ids"]
+        ids = self._ids(tail, special=False)
         return next(((int(token),) for token in ids if token in added), self._eos())
 
     def _eos(self) -> tuple[int, ...]:
@@ -161,8 +204,6 @@ class Prompter:
         return self._apply_template(text, target, system_role=self._system_role)
 
     def _apply_template(self, text: str, target: str | None, *, system_role: bool) -> str:
-        import jinja2
-
         messages = [{"role": "user", "content": text}]
         if self.description and system_role:
             messages.insert(0, {"role": "system", "content": self.description})
@@ -170,7 +211,7 @@ class Prompter:
             messages[0]["content"] = f"{self.description}\n\n{text}"
         if target is not None:
             messages.append({"role": "assistant", "content": target})
-        try:
+        with _failing("chat template", "mend chat_template in the model's folder"):
             rendered = self.tokenizer.apply_chat_template(
                 messages,
                 chat_template=_PINNED_DATE + self.tokenizer.get_chat_template(),
@@ -178,11 +219,6 @@ class Prompter:
                 add_generation_prompt=target is None,
                 enable_thinking=False,
             )
-        except jinja2.TemplateError as error:
-            raise ModelError(
-                f"the tokenizer's chat template fails: {error}; "
-                "mend chat_template in the model's folder or name another model"
-            ) from error
         return str(rendered)
 
     def _accepts_system_role(self) -> bool:
@@ -194,9 +230,13 @@ class Prompter:
         # Mistral's template writes the instruction into the last turn, if the user has that.
         return self.description.strip() in prompt and full.startswith(prompt)
 
+    def _ids(self, text: str, *, special: bool) -> Any:
+        with _failing("tokenizer", "mend the text"):
+            return self.tokenizer(text, add_special_tokens=special)["input_ids"]
+
     def _tokenize(self, text: str) -> tuple[int, ...]:
         # A template writes its own BOS; plain text needs the tokenizer's.
-        ids = self.tokenizer(text, add_special_tokens=not self._has_template)["input_ids"]
+        ids = self._ids(text, special=not self._has_template)
         eos = self.tokenizer.eos_token_id
         if not self._has_template and ids and ids[-1] == eos:
             ids = ids[:-1]
@@ -220,13 +260,29 @@ class RenderedPrompter(Prompter):
         """Token ids that end an answer: the tokenizer's EOS and its template's end of turn."""
         return Prompter(self.tokenizer, "").stop_ids()
 
+    def _as_text(self, text: str) -> str:
+        return text  # a prompt, its markers and all
+
     def _render(self, text: str, target: str | None) -> str:
         return text + (target or "")
 
     def _tokenize(self, text: str) -> tuple[int, ...]:
         bos = self.tokenizer.bos_token
         rendered = bool(bos) and text.startswith(str(bos))
-        ids = self.tokenizer(text, add_special_tokens=not rendered)["input_ids"]
+        ids = self._ids(text, special=not rendered)
         if not rendered and ids and ids[-1] == self.tokenizer.eos_token_id:
             ids = ids[:-1]
         return tuple(int(token) for token in ids)
+
+
+@contextmanager
+def _failing(what: str, fix: str) -> Iterator[None]:
+    """Whatever a model's template or tokenizer raises inside, as one line."""
+    try:
+        yield
+    except BaseException as error:  # a panic of Rust code is no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise ModelError(
+            f"the model's {what} fails: {first_line(error)}; {fix} or name another model"
+        ) from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import glob
+import io
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -165,7 +166,12 @@ class _Place:
 
 
 def read_file(
-    path: str, kind: str, options: Mapping[str, Any] | None = None, *, first: int = 0
+    path: str,
+    kind: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    first: int = 0,
+    content: bytes | None = None,
 ) -> Iterator[SourceRow]:
     """The rows of one file, numbered from `first`.
 
@@ -173,6 +179,7 @@ def read_file(
         path: a local file or fsspec URI; compressed where its ending says so.
         kind: csv (cells are text), json (a list of objects, or one per line) or parquet.
         options: see `OPTIONS`; with json's `field` the rows stand under that name of one object.
+        content: of the file, where it is not read from `path`.
 
     Raises:
         DataError: the file as a whole cannot be read, naming it; an option that is not known.
@@ -183,8 +190,12 @@ def read_file(
         check_options(kind, options)
         if kind == "csv" and ".tsv" in _suffixes(path) and "sep" not in options:
             options.setdefault("delimiter", "\t")
-        filesystem, name = fsspec.core.url_to_fs(path)
-        with filesystem.open(name, "rb", compression="infer") as file:
+        with _opened(path) if content is None else io.BytesIO(content) as file:
             for index, raw in enumerate(READERS[kind](file, options), first):
                 place.last, values, error = raw
                 yield SourceRow(index, f"{shown}, {place.last}", values, error)
+
+
+def _opened(path: str) -> Any:
+    filesystem, name = fsspec.core.url_to_fs(path)
+    return filesystem.open(name, "rb", compression="infer")

@@ -17,6 +17,7 @@ import numpy as np
 
 from taskeff.errors import DataError
 from taskeff.tasks.examples import row_id
+from taskeff.tasks.metrics import choice_of
 from taskeff.tasks.readers import SourceRow
 from taskeff.tasks.source import source_rows
 from taskeff.tasks.spec import TaskSpec
@@ -57,8 +58,8 @@ class PoolStream:
             then says.
 
     Attributes:
-        duplicates, left_out, held_out: rows of the last pass that repeat a text, that `doc_to_keep`
-            leaves out, that are kept for validation and test.
+        duplicates, left_out, held_out, beyond_cap: rows of the last pass that repeat a text, that
+            `doc_to_keep` leaves out, that are kept for validation and test, that were not drawn.
 
     Raises:
         DataError: while iterating; the source as a whole cannot be read.
@@ -74,7 +75,7 @@ class PoolStream:
     ):
         self.spec, self.seed, self.cap, self.least = spec, seed, cap, least
         self.draw_seed = draw_seed
-        self.duplicates = self.left_out = self.held_out = 0
+        self.duplicates = self.left_out = self.held_out = self.beyond_cap = 0
         self.note: str | None = None
 
     def __iter__(self) -> Iterator[PoolRow]:
@@ -114,6 +115,7 @@ class PoolStream:
                     yield row
             return
         wanted = draw(order, self.cap, self.spec.task, self.draw_seed).tolist()
+        self.beyond_cap = len(order) - len(wanted)
         drawn: dict[int, PoolRow | None] = dict.fromkeys(wanted)
         for row in self._rendered():
             if row.error:
@@ -238,12 +240,24 @@ def render_row(spec: TaskSpec, row: SourceRow) -> tuple[str, str] | None:
     text = row_text(spec, row.values, where)
     if not target:
         raise DataError(f"{where}: doc_to_target renders an empty answer; label the row")
-    if spec.doc_to_choice is not None and target not in spec.doc_to_choice:
+    return text, checked_answer(spec, target, where)
+
+
+def checked_answer(spec: TaskSpec, answer: str, where: str) -> str:
+    """The answer as `doc_to_choice` spells it.
+
+    Raises:
+        DataError: it is none of the choices.
+    """
+    if spec.doc_to_choice is None:
+        return answer
+    choice = choice_of(answer, spec.doc_to_choice)
+    if choice is None:
         raise DataError(
-            f"{where}: answer {target!r} is not in doc_to_choice {list(spec.doc_to_choice)}; "
+            f"{where}: answer {answer!r} is not in doc_to_choice {list(spec.doc_to_choice)}; "
             "mend the row or add the answer"
         )
-    return text, target
+    return choice
 
 
 def is_left_out(template: str, row: Mapping[str, Any]) -> bool:

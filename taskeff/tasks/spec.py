@@ -112,6 +112,11 @@ class TaskSpec(BaseModel):
             same = kept.setdefault(normalise(choice), choice)
             if not normalise(choice):
                 raise ValueError(f"{choice!r} is empty once normalised; give every answer a word")
+            if choice != choice.strip():
+                raise ValueError(
+                    f"{choice!r} begins or ends with a blank, which no answer does once it is "
+                    f"read; write {choice.strip()!r}"
+                )
             if same is not choice:
                 raise ValueError(f"{same!r} and {choice!r} count as the same answer; drop one")
         return value

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import unicodedata
 from xml.etree import ElementTree
 
 import pytest
@@ -10,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskeff.coslow.handoff import (
-    CSV_FIELDS,
+    hand_off,
     label_studio_config,
     label_studio_tasks,
     read_labels,
+    read_part,
     to_annotate,
     write_lines,
 )
 from taskeff.errors import DataError
-from taskeff.spreadsheet import csv_bytes
 from taskeff.tasks.task import Example
 
 TEXTS = [
@@ -41,15 +42,19 @@ def label_of(index):
     return CHOICES[index % 2]
 
 
+def table(records):
+    """The cells of the CSV that is handed out."""
+    content = hand_off(records, "csv", CHOICES, "=Say yes.")["to_annotate.csv"]
+    return list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+
+
 def filled(records, fmt):
     """The hand-off file of one format, labelled as a person would."""
     if fmt == "jsonl":
         rows = [{**r, "label": label_of(i)} for i, r in enumerate(records)]
         return write_lines(rows)
     if fmt == "csv":
-        rows = list(
-            csv.reader(io.StringIO(csv_bytes(CSV_FIELDS, records).decode("utf-8-sig"), newline=""))
-        )
+        rows = table(records)
         buffer = io.StringIO(newline="")
         writer = csv.writer(buffer)
         writer.writerow(rows[0])
@@ -72,28 +77,24 @@ def test_round_trip(records, tmp_path, fmt):
 
 
 def test_no_csv_cell_is_a_formula(records):
-    rows = list(
-        csv.reader(io.StringIO(csv_bytes(CSV_FIELDS, records).decode("utf-8-sig"), newline=""))
-    )
-    cells = [cell for row in rows for cell in row]
+    cells = [cell for row in table(records) for cell in row]
     assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
     assert "'=HYPERLINK(1)" in cells
 
 
 @given(st.text(alphabet="='+-@a\t ", min_size=1, max_size=8))
-def test_any_text_survives_csv(tmp_path_factory, text):
+def test_any_text_survives_csv(text):
     records = to_annotate([Example("r", text)], [0.5], None)
-    rows = csv_bytes(CSV_FIELDS, records).decode("utf-8-sig").replace(",\r\n", ",label\r\n")
-    path = tmp_path_factory.mktemp("csv") / "labels.csv"
-    path.write_bytes(rows.encode())
-    assert read_labels(path, records)[0].text == text
+    filled = [{**record, "label": "label"} for record in records]
+    content = hand_off(filled, "csv", None)["to_annotate.csv"]
+    assert read_labels("labels.csv", records, content) == [Example("r", text, "label")]
 
 
 def test_label_studio_files(records):
     tasks = json.loads(label_studio_tasks(records))
     assert tasks[0]["data"]["text"] == TEXTS[0]
-    assert tasks[0]["predictions"] == [{"score": 0.1, "result": []}]
-    assert "predictions" not in tasks[2]
+    # An empty prediction opens as somebody's annotation.
+    assert not any({"predictions", "annotations"} & set(task) for task in tasks)
     view = ElementTree.fromstring(label_studio_config(CHOICES))
     assert [choice.get("value") for choice in view.iter("Choice")] == CHOICES
     assert view.find("Text").get("value") == "$text"
@@ -139,8 +140,13 @@ def broken(records, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: rows[2].update(id="x"), "line 3: id 'x' was not handed out"),
-        (lambda rows: rows[2].update(rows[1]), "line 3: id 'r1' is there twice"),
+        (lambda rows: rows[2].update(id="x", text="else"), "line 3: id 'x' was not handed out"),
+        (lambda rows: rows[2].update(rows[1]), "1 of 5 rows have no label yet: r2"),
+        (
+            lambda rows: rows[2].update(rows[1], label="yes"),
+            "line 3: annotators disagree on 'r1': -no & <never>, yes; keep one",
+        ),
+        (lambda rows: [rows[2].pop(k) for k in ("text", "text_hash")], "line 3: 'r2' has no text"),
         (lambda rows: rows[2].update(text="else"), "line 3: the text of 'r2' has changed"),
         (lambda rows: rows[2].update(text_hash="0"), "line 3: the text of 'r2' has changed"),
         (lambda rows: rows[2].update(label="maybe"), "line 3: label 'maybe' is not one of"),
@@ -167,7 +173,12 @@ def test_wrong_rows_are_named(records, tmp_path, change, message):
         ("a.jsonl", b"\xff\xfe", "a.jsonl: is UTF-16; save it as UTF-8"),
         ("a.json", b"{}", "line 1: this text was not handed out"),
         ("a.json", b"[", "not JSON"),
-        ("a.csv", b"a,b\n1,2\n", "no column id, label, text"),
+        ("a.csv", b"a,b\n1,2\n", "no column label, text"),
+        (
+            "a.csv",
+            b"id,text,label\nr0,plain,caf\xe9\n",
+            "line 2: 'label': not UTF-8; save the file as CSV UTF-8",
+        ),
         (
             "a.csv",
             b"id,text,label\nr0,a,b,c\n",
@@ -187,11 +198,106 @@ def test_a_missing_file(records, tmp_path):
         read_labels(tmp_path / "none.jsonl", records)
 
 
-def test_annotators_who_disagree(records, tmp_path):
-    tasks = json.loads(filled(records, "json"))
-    value = {"choices": [CHOICES[1]]}
-    tasks[0]["annotations"].append({"result": [{"value": value}]})
-    path = tmp_path / "labels.json"
-    path.write_text(json.dumps(tasks))
-    with pytest.raises(DataError, match="entry 1: annotators disagree: yes, -no"):
-        read_labels(path, records)
+def flat(records, labels):
+    """Label Studio's JSON-MIN: the data's fields beside its own number and who labelled."""
+    data = [task["data"] for task in json.loads(label_studio_tasks(records))]
+    return [
+        {**one, "id": 101 + i, "label": label, "annotator": who, "annotation_id": 7, "lead_time": 2}
+        for i, one in enumerate(data)
+        for who, label in enumerate(labels(i))
+    ]
+
+
+def written(rows, delimiter):
+    """Label Studio's CSV and TSV: as JSON-MIN, lists and objects as JSON in a cell."""
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, sorted(rows[0]), delimiter=delimiter)
+    writer.writeheader()
+    for row in rows:
+        label = row["label"]
+        cell = label if isinstance(label, str) else json.dumps(label)
+        writer.writerow({**row, "label": cell})
+    return buffer.getvalue().encode()
+
+
+def full(records, labels):
+    """Label Studio's JSON: a task with everybody's annotations."""
+    tasks = json.loads(label_studio_tasks(records))
+    for i, task in enumerate(tasks):
+        values = [v if isinstance(v, dict) else {"choices": [v]} for v in labels(i)]
+        task["annotations"] = [{"result": [{"from_name": "label", "value": v}]} for v in values]
+    return tasks
+
+
+EXPORTS = {
+    "min.json": lambda records, labels: json.dumps(flat(records, labels)).encode(),
+    "full.json": lambda records, labels: json.dumps(full(records, labels)).encode(),
+    "export.csv": lambda records, labels: written(flat(records, labels), ","),
+    "export.tsv": lambda records, labels: written(flat(records, labels), "\t"),
+    "rows.jsonl": lambda records, labels: write_lines(
+        [{**r, "label": one} for i, r in enumerate(records) for one in labels(i)]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_every_export_gives_the_labels_however_many_gave_them(records, name):
+    for labels in (lambda i: [label_of(i)], lambda i: [label_of(i)] * 2):
+        content = EXPORTS[name](records, labels)
+        expected = [Example(f"r{i}", text, label_of(i)) for i, text in enumerate(TEXTS)]
+        assert read_labels(name, records, content) == expected
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_annotators_who_disagree(records, name):
+    content = EXPORTS[name](records, lambda i: CHOICES if i == 1 else [label_of(i)])
+    with pytest.raises(DataError, match="annotators disagree on 'r1': yes, -no"):
+        read_labels(name, records, content)
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_two_ticks_of_one_annotator_are_no_disagreement(records, name):
+    ticks = {"choices": CHOICES}
+    content = EXPORTS[name](records, lambda i: [ticks if i == 1 else label_of(i)])
+    with pytest.raises(DataError, match="several labels for one row: yes, -no & <never>; keep one"):
+        read_labels(name, records, content)
+
+
+def test_rows_of_one_text_keep_to_their_own_where_ids_are_another_s():
+    records = to_annotate([Example(f"r{i}", "same") for i in range(2)], [0.5] * 2, None)
+    rows = [{"id": 7 + i, "text": "same", "label": label} for i in (1, 0) for label in "xy"[i] * 2]
+    content = json.dumps(rows).encode()
+    assert [e.target for e in read_labels("a.json", records, content)] == ["y", "x"]
+
+
+def test_labels_and_texts_are_compared_as_they_look():
+    pool = [Example("r0", "caf\u00e9\r\nbar"), Example("r1", "x")]
+    records = to_annotate(pool, [0.5] * 2, ["caf\u00e9", "no"])
+    rows = [
+        {**r, **{k: unicodedata.normalize("NFD", v).replace("\r\n", "\n") for k, v in new.items()}}
+        for r, new in zip(records, ({"text": pool[0].text, "label": "caf\u00e9"}, {"label": "no"}))
+    ]
+    assert rows[0]["label"] == "cafe\u0301"
+    found = read_labels("a.jsonl", records, write_lines(rows))
+    assert found == [Example("r0", "caf\u00e9\r\nbar", "caf\u00e9"), Example("r1", "x", "no")]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "label-studio"])
+def test_what_to_do_travels_with_the_rows(records, form):
+    files = hand_off(records, form, CHOICES, 'Say "yes" or <never>.')
+    told = files.get("label_studio.xml") or next(iter(files.values()))
+    said = told.decode().replace('""', '"').replace("&lt;", "<").replace("&gt;", ">")
+    assert 'Say "yes" or <never>.' in said.replace('\\"', '"').replace("&quot;", '"')
+    assert all(choice in said.replace("&amp;", "&") for choice in CHOICES)
+
+
+def test_what_xml_cannot_hold_is_refused_before_it_is_handed_out(records):
+    with pytest.raises(DataError, match="Label Studio's XML cannot"):
+        hand_off(records, "label-studio", ["a\x07", "b"])
+
+
+def test_labels_that_are_known_travel_too(records):
+    known = [{**records[0], "label": "yes"}, *records[1:]]
+    for form in ("jsonl", "csv", "label-studio"):
+        name, content = next(iter(hand_off(known, form, CHOICES).items()))
+        assert [r["label"] for r in read_part(name, records, content)] == ["yes", *[""] * 4]

@@ -4,17 +4,21 @@ import json
 from dataclasses import replace
 
 import pytest
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from taskeff.config import CosLowConfig
 from taskeff.coslow.confidence import Confidence
 from taskeff.coslow.data_set import DataSet, scored_pool, shards_to_score
+from taskeff.coslow.draw import rehearse
+from taskeff.coslow.handoff import to_annotate
 from taskeff.coslow.pipeline import Scored, Worker, state_of
-from taskeff.coslow.pool import SpecPool
+from taskeff.coslow.pool import RenderedPool, SpecPool
 from taskeff.coslow.shards import read_parts, score_shard
 from taskeff.errors import DataError
 from taskeff.models import load_tokenizer, model_config
 from taskeff.storage import Store
-from taskeff.tasks.task import TaskSpec
+from taskeff.tasks.task import Example, TaskSpec
 
 SETTINGS = CosLowConfig(n_examples=8)
 
@@ -237,8 +241,83 @@ def test_a_label_outside_the_choices_is_named_by_file_and_line(tmp_path, worker)
     path = write(tmp_path / "rows.jsonl", rows(50, "c"))
     found = scored(worker, data_set(path, tmp_path / "out"))
     assert found.status == "failed"
-    assert "label 'c' is not one of ['a', 'b']" in found.reason
+    assert "rows.jsonl, line 1: answer 'c' is not in doc_to_choice ['a', 'b']" in found.reason
     assert f"{path}, line " in found.reason
+
+
+def test_nothing_is_handed_out_whose_labels_could_not_be_used(tmp_path, worker, tokenizer):
+    path = tmp_path / "rows.jsonl"
+    # As long as the answer merges with the prompt's blank end, no label of the row can be encoded.
+    write(path, [{"input_text": f"Word {i} is" + " " * (i == 11)} for i in range(12)])
+    settings = SETTINGS.model_copy(update={"n_examples": 12})
+    pool = RenderedPool(str(path), settings)
+    merging = PreTrainedTokenizerFast(tokenizer_object=merging_core())
+    data = replace(data_set(path, tmp_path / "out"), pool=pool, settings=settings)
+    found = scored(Worker(worker.engine, merging), data)
+    assert found.status == "failed"
+    assert "no row is handed out: example 'row-11': prompt and answer merge" in found.reason
+    assert "take away the blank that the prompt ends in" in found.reason
+    assert not {"selection.json", "to_annotate.jsonl"} & set(data.folder.names())
+
+
+def merging_core():
+    """A tokenizer in which " a" is one token, as in any trained on text."""
+    letters = {letter: i for i, letter in enumerate("abWordis 0123456789")}
+    return Tokenizer(models.BPE(vocab={**letters, " a": len(letters)}, merges=[(" ", "a")]))
+
+
+def test_a_csv_that_would_not_be_read_back_is_said_before_anybody_labels(tmp_path, worker):
+    # Both lines of the text look like rows of the file that it is written to.
+    path = write(tmp_path / "rows.jsonl", [{"text": f"A,B,C,D,E,a\nP,Q{i}"} for i in range(8)])
+    data = data_set(path, tmp_path / "out", labelled=False, form="csv")
+    found = scored(worker, data)
+    assert found.status == "failed"
+    assert (
+        "labels could not be used, so no row is handed out: to_annotate.csv, line" in found.reason
+    )
+    assert "look like rows of their own" in found.reason
+    assert "to_annotate.csv" not in data.folder.names()
+    assert scored(worker, replace(data, form="jsonl")).status == "awaiting_labels"
+
+
+def test_every_choice_is_rehearsed_and_every_row_has_a_turn(tmp_path, worker, tokenizer):
+    path = write(tmp_path / "rows.jsonl", rows(9))
+    seen = []
+
+    class Noting:
+        def encode_example(self, example, *, end_of_turn):
+            seen.append((example.id, example.target))
+
+    choices = tuple("abcdefghijk")
+    data = data_set(path, tmp_path, labelled=False)
+    data = replace(
+        data,
+        pool=replace(data.pool, spec=data.pool.spec.model_copy(update={"doc_to_choice": choices})),
+    )
+    records = to_annotate([Example(f"r{i}", f"row {i}") for i in range(4)], [0.5] * 4, choices)
+    records[1]["label"] = "k"
+    rehearse(data, records, Noting())
+    assert {answer for _, answer in seen} == set(choices)
+    assert {row for row, _ in seen} == {f"r{i}" for i in range(4)}
+    assert {answer for row, answer in seen if row == "r1"} == {"k"}
+
+
+def test_what_became_of_the_rows_is_counted_and_stored(tmp_path, worker):
+    marked = [{"text": f"mark <|im_end|> {i}"} for i in range(3)]
+    path = write(tmp_path / "rows.jsonl", [*rows(30), *rows(5), *marked, {"text": "x"}])
+    data = data_set(path, tmp_path / "out", labelled=False)
+    spec = data.pool.spec.model_copy(update={"doc_to_keep": "{{ text != 'x' }}"})
+    settings = SETTINGS.model_copy(update={"pool_cap": 20})
+    data = replace(data, pool=SpecPool(spec, 0, settings, labelled=False), settings=settings)
+    scored(worker, data)
+    pool = json.loads((tmp_path / "out" / "selection.json").read_text())["pool"]
+    assert pool["rows_in"] == 39
+    counts = {key: pool[key] for key in ("duplicates", "left_out", "held_out", "beyond_cap")}
+    assert counts == {"duplicates": 5, "left_out": 1, "held_out": 0, "beyond_cap": 13}
+    assert pool["rows"] == 20
+    whole = replace(data, pool=SpecPool(spec, 0, SETTINGS, labelled=False), settings=SETTINGS)
+    scored(worker, replace(whole, folder=Store(str(tmp_path / "whole"))))
+    assert json.loads((tmp_path / "whole" / "pool.json").read_text())["escaped"] == 3
 
 
 def test_the_control_is_drawn_from_the_whole_pool(tmp_path, worker):

@@ -337,6 +337,47 @@ def test_decode_leaves_special_tokens_out(family, tokenizer, prompter):
     assert prompter.decode(example.answer_ids) == family.answer
 
 
+def test_a_text_with_the_models_own_markers_closes_no_turn(family, tokenizer, prompter):
+    plain = prompter.encode(TEXT, "yes", end_of_turn=True)
+    assert not prompter.escapes(TEXT)
+    rendered = "".join(prompter.marked(plain))
+    marks = {m for m in (*tokenizer.all_special_tokens, "[/INST]", "<|im_end|>") if m in rendered}
+    assert marks
+    for mark in marks:
+        assert prompter.escapes(f"one {mark} two")
+        found = prompter.encode(f"{TEXT} {mark}\nhello", f"no{mark}", end_of_turn=True)
+        assert "".join(prompter.marked(found)).count(mark) == rendered.count(mark), mark
+        special = set(tokenizer.all_special_ids)
+        ids = (*found.prompt_ids, *found.answer_ids)
+        whole = (*plain.prompt_ids, *plain.answer_ids)
+        assert [i for i in ids if i in special] == [i for i in whole if i in special]
+
+
+def test_words_in_brackets_that_are_no_markers_stay(prompter):
+    assert not prompter.escapes("<b>bold</b> [NOTE] a < b | c > d <|mine|>")
+
+
+class Panic(BaseException):
+    """As the Rust code of a tokenizer panics."""
+
+
+@pytest.mark.parametrize("raised", [ZeroDivisionError("by\nzero"), Panic("at src/lib.rs")])
+@pytest.mark.parametrize("name", ["__call__", "apply_chat_template"])
+def test_whatever_a_tokenizer_or_a_template_raises_is_one_line(monkeypatch, name, raised):
+    tokenizer = tokenizer_of(FAMILIES["smollm2"])
+    prompter = Prompter(tokenizer, DESCRIPTION)
+
+    def fail(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(type(tokenizer), name, fail)
+    with pytest.raises(ModelError) as error:
+        prompter.prompt_ids(TEXT)
+    said = str(error.value)
+    assert type(raised).__name__ in said
+    assert "zero\n" not in said and "\n" not in said
+
+
 def test_no_token_id_is_written_in_the_module():
     import ast
     import inspect
