@@ -65,8 +65,9 @@ def test_from_select_to_a_cos_low(browser, tiny_model, tmp_path):  # noqa: F811
         press(browser, str(row["choices"].index(truth[row["text"]]) + 1))
     assert text(browser, "then") == "All 8 rows are labelled"
     found = downloaded(browser, tmp_path)
+    told = {"instruction": load_spec("name_gender").description}
     assert [json.loads(line) for line in found.read_text("utf-8").splitlines()] == [
-        {**row, "label": truth[row["text"]]} for row in rows
+        {**row, **told, "label": truth[row["text"]]} for row in rows
     ]
     measured = score(model, tmp_path / "out", found)
     found.replace(tmp_path / "out" / FILLED)
