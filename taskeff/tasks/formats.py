@@ -361,7 +361,7 @@ def plain(value: Any) -> Any:
     """The value as text, number, truth value, None, or lists and dictionaries of these.
 
     Dates become ISO text, decimals numbers printed as they are, bytes text where they are UTF-8;
-    other bytes, and what is none of these, stay as they are and cannot be printed.
+    other bytes, and what is none of these, stay as they are and no template can use them.
     """
     if value is None or isinstance(value, str | bool | int | float):
         return value

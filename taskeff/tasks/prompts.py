@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskeff.errors import DataError, ModelError, first_line
 from taskeff.storage import digest
+from taskeff.tasks.chat import render_chat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,9 +37,6 @@ ESCAPED = (
     "hold markers of the model's own (of a turn's end, say); these are encoded as text, broken by "
     "a zero-width space"
 )
-# Templates that print today's date would give another prompt, so another measurement, every day;
-# this is the day that Llama-3.1's own template falls back on.
-_PINNED_DATE = "{%- macro strftime_now(pattern) -%}26 Jul 2024{%- endmacro +%}"
 
 
 def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -212,14 +210,12 @@ class Prompter:
         if target is not None:
             messages.append({"role": "assistant", "content": target})
         with _failing("chat template", "mend chat_template in the model's folder"):
-            rendered = self.tokenizer.apply_chat_template(
+            return render_chat(
+                str(self.tokenizer.get_chat_template()),
                 messages,
-                chat_template=_PINNED_DATE + self.tokenizer.get_chat_template(),
-                tokenize=False,
                 add_generation_prompt=target is None,
-                enable_thinking=False,
+                special_tokens=self.tokenizer.special_tokens_map,
             )
-        return str(rendered)
 
     def _accepts_system_role(self) -> bool:
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,20 +132,16 @@ def _hub_rows(spec: TaskSpec, split: str, **how: Any) -> Iterator[Mapping[str, A
 def _with_label_names(split: Any) -> Iterator[Mapping[str, Any]]:
     """The rows of a data set, with `COLUMN_name` beside every column of class labels.
 
-    A row that is not labelled (-1, as in hidden test sets) has an empty name. Pictures and sounds
-    stay undecoded.
+    A row that is not labelled (-1, as in hidden test sets) has an empty name. Values are read as
+    Arrow holds them: pictures and sounds stay undecoded, in whatever they are nested.
     """
     # A stream without features in its card learns them from its first rows.
     features = split.features or split._resolve_features().features
     labels = {
         column: feature.names for column, feature in features.items() if hasattr(feature, "names")
     }
-    for column, feature in features.items():
-        if getattr(feature, "decode", None) is True:
-            split = split.cast_column(column, replace(feature, decode=False))
-    for batch in split.iter(1000):
-        for cells in zip(*batch.values(), strict=True):
-            row = dict(zip(batch, cells, strict=True))
+    for batch in split.with_format("arrow").iter(1000):
+        for row in batch.to_pylist():
             named = {
                 f"{column}_name": names[row[column]] if row[column] in range(len(names)) else ""
                 for column, names in labels.items()

@@ -8,9 +8,9 @@ from typing import Any
 
 import jinja2
 from jinja2 import meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from taskeff.errors import DataError
+from taskeff.tasks import sandbox
 
 PLAIN = (str, int, float, bool, type(None))
 
@@ -30,29 +30,27 @@ class _Fields(dict[str, Any]):
         )
 
 
-class _Bytes(bytes):
-    place: str
-
-    def __repr__(self) -> str:
-        raise DataError(f"prints {self.place!r}, which holds bytes that are not UTF-8 text")
-
-    __str__ = __repr__
+class _NotPlainError(DataError, jinja2.TemplateRuntimeError):
+    """A template uses what it must not see."""
 
 
 class _Method:
     """What a template finds under a name of Python's: to be called, not printed."""
 
     def __init__(self, method: Any, name: str):
-        self._method, self._name = method, name
+        self.__wrapped__, self._name = method, name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._method(*args, **kwargs)
+        return self.__wrapped__(*args, **kwargs)
 
     def __repr__(self) -> str:
         raise DataError(f"prints the method {self._name!r}; no column or field is called that")
 
 
-class _Environment(ImmutableSandboxedEnvironment):
+class _Environment(sandbox.BoundedEnvironment):
+    def printable(self, value: Any) -> Any:
+        return _printable(value)
+
     def getattr(self, obj: Any, attribute: str) -> Any:
         # A field called `items` or `count` is meant, not Python's method of that name.
         if isinstance(obj, Mapping) and attribute in obj:
@@ -83,9 +81,7 @@ def _printable(value: Any) -> Any:
     raise DataError(f"prints a {type(value).__name__}, which is no text, number or list of these")
 
 
-_ENVIRONMENT = _Environment(undefined=jinja2.StrictUndefined, finalize=_printable)
-# The same row has to give the same text every time.
-del _ENVIRONMENT.globals["lipsum"], _ENVIRONMENT.filters["random"]
+_ENVIRONMENT = _Environment(undefined=jinja2.StrictUndefined)
 
 
 def render(template: str, row: Mapping[str, Any], *, field: str) -> str:
@@ -94,22 +90,24 @@ def render(template: str, row: Mapping[str, Any], *, field: str) -> str:
     The whole row is `doc`, for columns whose names are no words: `doc["question-X"]`.
 
     Args:
-        row: text, numbers, booleans, None, lists and mappings of these; bytes may not be printed.
+        row: text, numbers, booleans, None, lists and mappings of these; a column of anything else
+            may be there, but not be used.
 
     Raises:
-        DataError: a column is missing, the template is wrong, fails on this row, or prints what is
-            no text, number, truth value or list of these.
+        DataError: a column is missing, the template is wrong, fails on this row, takes more work
+            than a row may (`taskeff.tasks.sandbox`), uses a column that holds anything else, or
+            prints what is no text, number, truth value or list of these.
     """
     try:
         doc = _Fields(row)
-        return _compiled(template).render({"doc": doc, **doc}).strip()
+        return sandbox.render(_compiled(template), {"doc": doc, **doc}).strip()
     except DataError as error:
         raise DataError(f"{field}: {error}") from None
     except jinja2.UndefinedError as error:
         raise DataError(f"{field}: {error}; columns are: {', '.join(map(str, row))}") from None
     except Exception as error:  # noqa: BLE001 - a template can raise whatever Python can
         why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise DataError(f"{field}: template {template!r}: {why}") from None
+        raise DataError(f"{field}: template {template!r:.200}: {why}") from None
 
 
 @lru_cache(maxsize=1024)
@@ -139,8 +137,5 @@ def _guarded(value: Any, place: str) -> Any:
         return _Fields(value, place)
     if isinstance(value, list | tuple):
         return [_guarded(item, place) for item in value]
-    if isinstance(value, bytes):
-        held = _Bytes(value)
-        held.place = place
-        return held
-    return value
+    what = "bytes that are not UTF-8 text" if isinstance(value, bytes) else type(value).__name__
+    return jinja2.StrictUndefined(f"uses {place!r}, which holds {what}", exc=_NotPlainError)

@@ -284,6 +284,30 @@ def test_a_template_that_fails_is_one_error():
         Prompter(broken, DESCRIPTION).prompt_ids(TEXT)
 
 
+def test_a_template_that_would_not_end_is_one_error():
+    endless = tokenizer_of(
+        FAMILIES["smollm2"],
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    )
+    with pytest.raises(ModelError, match=r"chat template fails: .*takes more work"):
+        Prompter(endless, DESCRIPTION).prompt_ids(TEXT)
+
+
+def test_it_is_rendered_as_transformers_does():
+    """Blocks trimmed, None printed, `tojson` as it is, `break` and `generation` known."""
+    template = (
+        "{% for m in messages %}\n  {%- if loop.index > 1 %}{% break %}{% endif %}\n"
+        "  {{ m | tojson }} {{ tools }}{{ eos_token }}\n"
+        "  {% generation %}\n  {{ m.content }}{% endgeneration %}\n{% endfor %}"
+        "{{ messages | tojson(indent=2) }}{{ missing }}"
+    )
+    tokenizer = tokenizer_of(FAMILIES["smollm2"], template)
+    text = "é <b>"
+    messages = [{"role": "user", "content": text}]
+    theirs = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert Prompter(tokenizer, "")._render(text, None) == theirs
+
+
 def test_two_bos_tokens_are_refused():
     family = FAMILIES["llama-3.1"]
     template = (TEMPLATES / f"{family.template}.jinja").read_text(encoding="utf-8")
@@ -362,7 +386,7 @@ class Panic(BaseException):
 
 
 @pytest.mark.parametrize("raised", [ZeroDivisionError("by\nzero"), Panic("at src/lib.rs")])
-@pytest.mark.parametrize("name", ["__call__", "apply_chat_template"])
+@pytest.mark.parametrize("name", ["__call__", "get_chat_template"])
 def test_whatever_a_tokenizer_or_a_template_raises_is_one_line(monkeypatch, name, raised):
     tokenizer = tokenizer_of(FAMILIES["smollm2"])
     prompter = Prompter(tokenizer, DESCRIPTION)

@@ -2,11 +2,13 @@
 
 import json
 
+import datasets
 import pytest
 import yaml
 
 from taskeff.errors import DataError
 from taskeff.tasks.rows import PoolStream
+from taskeff.tasks.source import source_rows
 from taskeff.tasks.task import TaskSpec, load_spec, load_task
 from taskeff.tasks.templates import render
 
@@ -115,3 +117,32 @@ def test_a_row_that_cannot_be_read_is_named_by_its_line(tmp_path):
         file.write("{broken\n")
     with pytest.raises(DataError, match=r"'mine'.*rows\.jsonl, line 3: not JSON"):
         load_task(spec, 0)
+
+
+def test_pictures_stay_undecoded_in_whatever_they_are_nested(tmp_path, monkeypatch):
+    """A file's metadata may declare a column of pictures; decoded, they are objects that save."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    picture = {"bytes": b"\x89PNG", "path": None}
+    features = datasets.Features(
+        {
+            "text": datasets.Value("string"),
+            "one": datasets.Image(),
+            "many": datasets.List(datasets.Image()),
+            "label": datasets.ClassLabel(names=["no", "yes"]),
+        }
+    )
+    columns = {"text": ["x"], "one": [picture], "many": [[picture]], "label": [1]}
+    folder = tmp_path / "data"
+    folder.mkdir()
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(folder / "train.parquet")
+    for source, options in ((str(folder), {}), ("parquet", {"data_files": f"{folder}/*.parquet"})):
+        read = TaskSpec(
+            task="t", dataset_path=source, dataset_kwargs=options, doc_to_text="{{text}}"
+        )
+        (row,) = source_rows(read, "train", 0)
+        assert render("{{text}} {{label}}", row.values, field="f") == "x 1"
+        for template in ("{{ one.save('x') }}", "{{ many[0].save('x') }}"):
+            with pytest.raises(DataError, match="has no attribute 'save'"):
+                render(template, row.values, field="f")
+        with pytest.raises(DataError, match=r"uses 'many\.bytes', which holds bytes"):
+            render("{{ many[0].bytes }}", row.values, field="f")
