@@ -165,7 +165,7 @@ def floor(model: LlamaForCausalLM, examples: Examples, *, mask: bool = False) ->
             logits = model(
                 input_ids=layout.input_ids,
                 position_ids=layout.position_ids,
-                attention_mask=None if packed is None else packed.attention_mask,
+                attention_mask=None if packed is None else packed.mask,
                 use_cache=False,
                 logits_to_keep=layout.loss_rows,
             ).logits[0]

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from taskeff.errors import ModelError
+from taskeff.lm.device import on_device
 from taskeff.lm.ragged import Ragged, ragged_attention
 
 
@@ -44,7 +45,7 @@ class LoRA:
         generator = torch.Generator().manual_seed(int.from_bytes(seed[:8], "big") >> 1)
         a = torch.empty(self.rank, target.weight.shape[1])
         nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)
-        return a.to(target.weight.device, target.weight.dtype)
+        return on_device(a.to(target.weight.dtype), target.weight.device)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from taskeff.coslow.gram import Floats, Gathering
 from taskeff.coslow.linears import LoRA, Prefixes, Target, decoder_blocks, ragged_linears
 from taskeff.errors import ModelError
+from taskeff.lm.device import on_device
 from taskeff.lm.ragged import Ragged, ragged_attention
 
 
@@ -49,7 +50,7 @@ class Work:
 def example_losses(logits: Tensor, layout: Ragged) -> Tensor:
     """(L, V) logits of the answer rows -> (n,) fp32 mean loss of each example."""
     losses = cross_entropy(logits.float(), layout.targets, reduction="none")
-    counts = torch.tensor(layout.answers, device=losses.device)
+    counts = on_device(layout.answers, losses.device)
     totals = losses.new_zeros(len(counts)).index_add(0, layout.owner, losses)
     return totals / counts
 

@@ -27,6 +27,7 @@ from taskeff.config import EarlyStopping, TrainingConfig
 from taskeff.errors import StorageError
 from taskeff.finetune.checkpoints import Checkpoints
 from taskeff.finetune.strategies import deal, make_strategy
+from taskeff.lm.device import on_device
 from taskeff.lm.packing import PackedBatch, answer_logits, batches, n_batches
 from taskeff.tasks.prompts import TokenizedExample
 
@@ -148,13 +149,13 @@ class FineTuner:
     def loss(self, examples: Sequence[TokenizedExample]) -> float:
         """Mean negative log-likelihood over the answer tokens of `examples`."""
         self.model.eval()
-        total, count = 0.0, 0
+        sums: list[Tensor] = []
+        count = 0
         for batch, counts in self._passes(examples):
             with self.strategy.computing():
-                losses = _token_losses(self.model, batch)
-            total += float(losses.sum()) * counts
+                sums.append(_token_losses(self.model, batch).sum() * counts)
             count += len(batch.targets) * counts
-        total, count = self._sum(total, count)
+        total, count = self._sum(sum(torch.stack(sums).tolist()), count)
         return total / count
 
     def _keep(self) -> list[Tensor]:
@@ -219,8 +220,12 @@ class FineTuner:
 
     def _sum(self, *values: float) -> list[float]:
         """Each value summed over workers."""
+        if self.workers.num_processes == 1:
+            return list(values)
         dtype = torch.float64 if self.strategy.device.type != "mps" else torch.float32
-        summed: Any = reduce(torch.tensor(values, dtype=dtype, device=self.strategy.device), "sum")
+        summed: Any = reduce(
+            on_device(torch.tensor(values, dtype=dtype), self.strategy.device), "sum"
+        )
         return summed.tolist()
 
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
+from taskeff.lm.device import on_device
+
 KeysValues = tuple[Tensor, Tensor]
 
 
@@ -74,7 +76,7 @@ class DecodingState:
 
     def select(self, kept: Sequence[int]) -> DecodingState:
         """A copy with the rows at `kept` only."""
-        at = torch.tensor(kept, device=self.mask.device)
+        at = on_device(kept, self.mask.device)
         layers = [layer.select(at) for layer in self.layers]
         rows = [self.rows[k] for k in kept]
         return DecodingState(
@@ -97,7 +99,7 @@ class DecodingState:
             state._feed([token for token in tokens if token is not None])
 
     def _feed(self, tokens: list[int]) -> None:
-        ids = torch.tensor(tokens, device=self.mask.device)[:, None]
+        ids = on_device(tokens, self.mask.device)[:, None]
         self.mask = torch.cat([self.mask, torch.ones_like(ids)], dim=1)
         output = self.model(
             input_ids=ids,
@@ -115,7 +117,7 @@ def prefill_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> list[KeysVa
     if not prefix:
         return None
     layers = [_Layer(None, len(prefix)) for _ in range(_n_layers(model))]
-    ids = torch.tensor([list(prefix)], device=_device(model))
+    ids = on_device([list(prefix)], _device(model))
     model(input_ids=ids, past_key_values=_cache(layers), use_cache=True, logits_to_keep=1)
     return [layer.stored for layer in layers]
 
@@ -139,10 +141,11 @@ def prefill(
     device = _device(model)
     capacity = n_prefix + width + max_new_tokens
     layers = [_Layer(prefix[k] if prefix else None, capacity) for k in range(_n_layers(model))]
+    seen = on_device(mask, device)
     output = model(
-        input_ids=torch.tensor(ids, device=device),
-        attention_mask=torch.tensor(mask, device=device),
-        position_ids=torch.tensor(positions, device=device),
+        input_ids=on_device(ids, device),
+        attention_mask=seen,
+        position_ids=on_device(positions, device),
         past_key_values=_cache(layers),
         use_cache=True,
         logits_to_keep=1,
@@ -150,8 +153,8 @@ def prefill(
     return DecodingState(
         model,
         layers,
-        torch.tensor(mask, device=device),
-        torch.tensor([n_prefix + len(suffix) for suffix in suffixes], device=device),
+        seen,
+        on_device([n_prefix + len(suffix) for suffix in suffixes], device),
         output.logits[:, -1],
         list(range(len(suffixes))),
     )

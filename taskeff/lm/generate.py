@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from taskeff.errors import DataError, ModelError
 from taskeff.lm.decoding import DecodingState, prefill, prefill_prefix
+from taskeff.lm.device import on_device
 from taskeff.lm.packing import common_prefix
 
 MAX_TOKENS = 4096  # tokens of KV cache held at once: 0.2 GB for 135M parameters, 0.5 GB for 8B bf16
@@ -103,8 +104,10 @@ class _Answers:
     def extend(self, logits: Tensor, rows: list[int]) -> list[int | None]:
         """Append a token to each row; see `DecodingState.decode`."""
         best, top = logits.float().softmax(dim=-1).max(dim=-1)
+        # Fetched at once; a float32 holds any vocabulary's token.
+        highests, tokens = torch.stack([best, top.float()]).tolist()
         fed: list[int | None] = []
-        for row, token, highest in zip(rows, top.tolist(), best.tolist(), strict=True):
+        for row, token, highest in zip(rows, map(int, tokens), highests, strict=True):
             if not math.isfinite(highest):
                 raise ModelError(
                     f"row {self._numbers[row]}: the model's logits are not finite; "
@@ -158,7 +161,7 @@ class _Trie:
         """The label of each row; `state` is left as it was."""
         nodes = dict.fromkeys(state.rows, self._root)
         chosen: dict[int, int] = {}
-        columns = torch.tensor(self._columns, device=state.logits.device)
+        columns = on_device(self._columns, state.logits.device)
 
         def walk(logits: Tensor, rows: list[int]) -> list[int | None]:
             fed: list[int | None] = []

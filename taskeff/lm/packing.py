@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from taskeff.errors import DataError
+from taskeff.lm.device import on_device
 from taskeff.tasks.prompts import TokenizedExample
 
 MIN_SHARED = 32  # below this many common tokens a shared prefix saves nothing worth its mask
@@ -27,28 +28,39 @@ CALL_TOKENS = 64  # padding worth less than this many tokens does not pay for a 
 class PackedBatch:
     """Examples as model input, with the rows that predict answer tokens.
 
-    input_ids, position_ids: (B, T) int64. attention_mask: (B, 1, T, T) bool (packed, B = 1) or
-    (B, T) int64 (padded), or None where the causal mask alone hides the padding. loss_rows,
-    targets: (L,) int64 - flat index into B*T of the row that predicts each answer token, and that
-    token, example after example.
+    input_ids, position_ids: (B, T) int64. segments: (T,) int64 of a packed row (B = 1), 0 its
+    prefix. attention_mask: (B, T) int64 of padded rows, or None where the causal mask alone hides
+    the padding. loss_rows, targets: (L,) int64 - flat index into B*T of the row that predicts each
+    answer token, and that token, example after example. columns: (C,) int64 those of T that
+    predict any; places: (L,) int64 where each answer token's is among them.
     """
 
     input_ids: Tensor
     position_ids: Tensor
+    segments: Tensor | None
     attention_mask: Tensor | None
     loss_rows: Tensor
     targets: Tensor
+    columns: Tensor
+    places: Tensor
     prefix_length: int
+
+    @property
+    def mask(self) -> Tensor | None:
+        """What the model takes as attention_mask: of a packed row (1, 1, T, T) bool."""
+        if self.segments is None:
+            return self.attention_mask
+        return block_mask(self.segments)[None, None]
 
     @property
     def n_tokens(self) -> int:
         """Tokens that go through the model."""
         return self.input_ids.numel()
 
-    def to(self, device: torch.device | str) -> PackedBatch:
+    def to(self, device: torch.device) -> PackedBatch:
         """The same batch on `device`."""
         moved = {
-            name: value.to(device)
+            name: on_device(value, device)
             for name, value in self.__dict__.items()
             if isinstance(value, Tensor)
         }
@@ -91,12 +103,16 @@ def pack(examples: Sequence[TokenizedExample], *, prefix_length: int | None = No
         segments.extend([index + 1] * len(suffix))
         loss_rows.extend(range(first_loss, first_loss + len(example.answer_ids)))
         targets.extend(example.answer_ids)
+    rows = torch.tensor(loss_rows)
     return PackedBatch(
         input_ids=torch.tensor([ids]),
         position_ids=torch.tensor([positions]),
-        attention_mask=block_mask(torch.tensor(segments))[None, None],
-        loss_rows=torch.tensor(loss_rows),
+        segments=torch.tensor(segments),
+        attention_mask=None,
+        loss_rows=rows,
         targets=torch.tensor(targets),
+        columns=rows,
+        places=torch.arange(len(rows)),
         prefix_length=prefix_length,
     )
 
@@ -112,12 +128,17 @@ def pad(examples: Sequence[TokenizedExample]) -> PackedBatch:
         first_loss = index * width + len(example.prompt_ids) - 1
         loss_rows.extend(range(first_loss, first_loss + len(example.answer_ids)))
         targets.extend(example.answer_ids)
+    # Here, not where they are used: a device would be asked how many there are.
+    columns, places = torch.unique(torch.tensor(loss_rows) % width, return_inverse=True)
     return PackedBatch(
         input_ids=torch.tensor([row + [0] * (width - len(row)) for row in rows]),
         position_ids=torch.arange(width).expand(len(rows), width).contiguous(),
+        segments=None,
         attention_mask=torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows]),
         loss_rows=torch.tensor(loss_rows),
         targets=torch.tensor(targets),
+        columns=columns,
+        places=places,
         prefix_length=0,
     )
 
@@ -125,7 +146,8 @@ def pad(examples: Sequence[TokenizedExample]) -> PackedBatch:
 def block_mask(segments: Tensor) -> Tensor:
     """(T,) segment numbers -> (T, T) bool: causal, within the own segment or to segment 0."""
     query, key = segments[:, None], segments[None, :]
-    causal = torch.ones(len(segments), len(segments), dtype=torch.bool).tril()
+    n = len(segments)
+    causal = torch.ones(n, n, dtype=torch.bool, device=segments.device).tril()
     return causal & ((query == key) | (key == 0))
 
 
@@ -187,16 +209,15 @@ def _prompts(examples: Sequence[TokenizedExample]) -> list[tuple[int, ...]]:
 def answer_logits(model: torch.nn.Module, batch: PackedBatch) -> Tensor:
     """(L, V) logits at the rows that predict answer tokens."""
     width = batch.input_ids.shape[1]
-    # Only these columns go through the output layer, which is most of a small model.
-    columns, places = torch.unique(batch.loss_rows % width, return_inverse=True)
     logits = model(
         input_ids=batch.input_ids,
         position_ids=batch.position_ids,
-        attention_mask=batch.attention_mask,
+        attention_mask=batch.mask,
         use_cache=False,
-        logits_to_keep=columns,
+        # Only these go through the output layer, which is most of a small model.
+        logits_to_keep=batch.columns,
     ).logits
-    return logits[batch.loss_rows // width, places]
+    return logits[batch.loss_rows // width, batch.places]
 
 
 def _check(examples: Sequence[TokenizedExample]) -> None:

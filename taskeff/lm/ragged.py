@@ -24,6 +24,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
 from taskeff.errors import ModelError
+from taskeff.lm.device import on_device
 from taskeff.tasks.prompts import TokenizedExample
 
 
@@ -99,7 +100,7 @@ def lay_out(
     answers = tuple(len(examples[member].answer_ids) for member in members)
 
     def tensor(values: list[int]) -> Tensor:
-        return torch.tensor(values, device=device)
+        return on_device(values, device)
 
     return Ragged(
         input_ids=tensor(ids)[None],
@@ -117,7 +118,7 @@ def lay_out(
 
 def lay_out_prefix(tokens: Sequence[int], device: torch.device) -> Ragged:
     """A prefix alone: nobody's answer."""
-    row = torch.tensor(tokens, device=device)[None]
+    row = on_device(tokens, device)[None]
     none = row.new_zeros(0)
     places = torch.arange(len(tokens), device=device)[None]
     return Ragged(row, places, (), (len(tokens),), (0,), None, None, none, none, none)
