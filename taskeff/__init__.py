@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from taskeff.run.driver import calibrate
     from taskeff.run.inline import InlineExecutor, InProcess
     from taskeff.run.labelling import score, select
+    from taskeff.run.pilot import pilot, pilot_config
     from taskeff.run.ranking import rank
 
 __all__ = [
@@ -35,6 +36,8 @@ __all__ = [
     "TaskeffError",
     "calibrate",
     "load_config",
+    "pilot",
+    "pilot_config",
     "predict",
     "rank",
     "score",
@@ -47,6 +50,7 @@ _HOMES = {
     "taskeff.distributed.coslow": ("OnRay",),
     "taskeff.distributed.executor": ("RayExecutor",),
     "taskeff.run.labelling": ("score", "select"),
+    "taskeff.run.pilot": ("pilot", "pilot_config"),
     "taskeff.run.ranking": ("rank",),
     "taskeff.errors": ("TaskeffError",),
     "taskeff.estimate.budget": ("Estimate", "predict"),

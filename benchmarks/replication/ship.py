@@ -12,6 +12,7 @@ from taskeff.config import RunConfig
 from taskeff.errors import EstimateError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.run_tables import FitSettings, fit_run
+from taskeff.finetune.cells import recipe_of
 
 FAMILIES = Path("taskeff/estimate/families")
 MIN_TASKS = 12
@@ -48,7 +49,10 @@ def calibrated(tasks: Sequence[TaskScores], config: RunConfig, folder: Path) -> 
         shape=config.curve.kind,
         fit=config.curve.fit,
         family=config.model.name,
-        fingerprint=json.loads((folder / "fingerprint.json").read_text(encoding="utf-8")),
+        fingerprint={
+            **json.loads((folder / "fingerprint.json").read_text(encoding="utf-8")),
+            "recipe": recipe_of(config),
+        },
     )
     signals = {name: usable[name].signal for name in curves}
     zero_shots = {name: usable[name].zero_shot_label or 0.0 for name in curves}

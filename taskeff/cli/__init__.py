@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from taskeff.cli import estimate, init, label, rank, run, signal
+from taskeff.cli import estimate, init, label, pilot, rank, run, signal
 from taskeff.errors import TaskeffError
 
 INTERRUPTED = 130
@@ -20,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verbs in (init.app, run.app, signal.app, label.app, estimate.app, rank.app):
+for verbs in (init.app, run.app, signal.app, label.app, pilot.app, estimate.app, rank.app):
     app.add_typer(verbs)
 
 

@@ -28,6 +28,32 @@ def show(values: dict[str, Any], as_json: bool) -> None:
         print(f"{key:<16} {value:.4g}" if isinstance(value, float) else f"{key:<16} {value}")
 
 
+def split(value: str | None) -> list[str] | None:
+    """The parts of `a,b`; None where there are none."""
+    return [part.strip() for part in value.split(",") if part.strip()] if value else None
+
+
+def integers(option: str, value: str | None) -> list[int] | None:
+    """The whole numbers of `50,100`; None where there are none.
+
+    Raises:
+        ConfigError: another thing among them; names the option.
+    """
+    from taskeff.errors import ConfigError
+
+    try:
+        return [int(part) for part in split(value) or []] or None
+    except ValueError:
+        raise ConfigError(f"{option} {value!r}: give whole numbers, like 50,100") from None
+
+
+def named_model(path: str, dtype: str | None, measured: dict[str, Any] | None) -> Any:
+    """The model of the command line, in the precision given, or as measured, or float32."""
+    from taskeff.models import model_config
+
+    return model_config(path, dtype or (measured or {}).get("dtype") or "float32")
+
+
 def shorten(text: str, most: int = 1500) -> str:
     """`text` with its middle cut out where it is longer than `most` characters."""
     if len(text) <= most:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from taskeff.cli.options import Dtype
+from taskeff.cli.options import Dtype, named_model
 
 app = typer.Typer()
 
@@ -45,7 +45,6 @@ def rank(
             dotted.append("strict=true")
         loaded = load_config(config, [*dotted, *(overrides or [])], RankConfig)
     else:
-        from taskeff.cli.signal import named_model
         from taskeff.estimate.calibration import Calibration
 
         missing = [f"--{key}" for key, value in (*given.items(), ("model", model)) if value is None]

@@ -8,7 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from taskeff.cli.options import AsJson, Dtype, Model, TaskName, shorten, show
+from taskeff.cli.options import (
+    AsJson,
+    Dtype,
+    Model,
+    TaskName,
+    integers,
+    shorten,
+    show,
+    split,
+)
 from taskeff.errors import ConfigError
 
 app = typer.Typer()
@@ -22,10 +31,6 @@ def _config(path: Path, overrides: list[str] | None) -> Any:
     from taskeff.config_file import load_config
 
     return load_config(path, overrides or [])
-
-
-def _split(value: str | None) -> list[str] | None:
-    return [part.strip() for part in value.split(",") if part.strip()] if value else None
 
 
 @app.command()
@@ -117,8 +122,8 @@ def calibrate(
         loaded[0],
         Executor,
         part=_part(part),
-        only_tasks=_split(tasks),
-        only_budgets=_integers("--budgets", budgets),
+        only_tasks=split(tasks),
+        only_budgets=integers("--budgets", budgets),
     )
 
 
@@ -129,13 +134,6 @@ def _part(value: str | None) -> tuple[int, int] | None:
     if not (first.isdecimal() and count.isdecimal()):
         raise ConfigError(f"--part {value!r}: give i/n, like 0/2 and 1/2")
     return int(first), int(count)
-
-
-def _integers(option: str, value: str | None) -> list[int] | None:
-    try:
-        return [int(part) for part in _split(value) or []] or None
-    except ValueError:
-        raise ConfigError(f"{option} {value!r}: give whole numbers, like 50,100") from None
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from taskeff.cli.options import AsJson, Dtype, Family, Model, show
+from taskeff.cli.options import AsJson, Dtype, Family, Model, named_model, show
 
 app = typer.Typer()
 SUSPECTS = 5  # ids shown
@@ -165,13 +165,6 @@ def measured_as(family: str | None, given: dict[str, Any]) -> tuple[Any, dict[st
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"{first['loc'][0]}: {first['msg']}") from None
-
-
-def named_model(path: str, dtype: str | None, measured: dict[str, Any] | None) -> Any:
-    """The model of the command line, in the precision given, or as measured, or float32."""
-    from taskeff.models import model_config
-
-    return model_config(path, dtype or (measured or {}).get("dtype") or "float32")
 
 
 def one_of(option: str, value: str, allowed: Any) -> None:

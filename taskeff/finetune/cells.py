@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taskeff.config import RunConfig, TrainingConfig
+from taskeff.config import EarlyStopping, RunConfig, TrainingConfig
+from taskeff.config_file import parse_config
+from taskeff.errors import ConfigError
 from taskeff.storage import Store, digest
 
 SCHEMA = 1  # raised when what a cell measures changes
@@ -45,6 +47,13 @@ _NOT_HASHED = {
     "keep_checkpoints",
     "checkpoint_minutes",
 }
+
+
+PUBLISHED_RECIPE = TrainingConfig(
+    gradient_checkpointing=True, early_stopping=EarlyStopping(every_steps=4, patience=10)
+)
+"""The fine-tune of the published families (arXiv 2512.24991, `configs/`), budgets and seeds aside;
+what a fine-tune is made by where no family says otherwise."""
 
 
 @dataclass(frozen=True, order=True)
@@ -105,6 +114,29 @@ def cell_hash(cell: Cell, config: RunConfig, data_hash: str, identity: Mapping[s
             "tasks_seed": config.tasks.seed,
         }
     )
+
+
+def recipe_of(config: RunConfig) -> dict[str, Any]:
+    """How the run's cells are made and scored, as its calibration's fingerprint keeps it."""
+    training = config.training.model_dump(mode="json", exclude=_NOT_HASHED)
+    return {"training": training, "test_cap": config.evaluation.test_cap}
+
+
+def stored_recipe(fingerprint: Mapping[str, Any], where: str) -> tuple[TrainingConfig, int] | None:
+    """The recipe in a calibration's fingerprint: how to train, and how many test rows to score on
+    at most. None where it keeps none: published coefficients, calibrations of older versions.
+
+    Raises:
+        ConfigError: it is no recipe of this version; `where` names the calibration.
+    """
+    recipe = fingerprint.get("recipe")
+    if recipe is None:
+        return None
+    try:
+        training, test_cap = recipe["training"], int(recipe["test_cap"])
+    except (KeyError, TypeError, ValueError):
+        raise ConfigError(f"{where}: fingerprint.recipe is no recipe; calibrate again") from None
+    return parse_config(training, f"{where}: fingerprint.recipe", TrainingConfig), test_cap
 
 
 def _training_settings(training: TrainingConfig) -> dict[str, Any]:

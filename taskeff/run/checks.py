@@ -78,15 +78,15 @@ def missing_packages(config: RunConfig) -> Iterator[ConfigError]:
             )
 
 
-def size_problems(task: Task, config: RunConfig) -> Iterator[TaskeffError]:
-    """Budgets and the draw for CoS-Low against the task's rows."""
+def size_problems(task: Task, config: RunConfig, *, coslow: bool = True) -> Iterator[TaskeffError]:
+    """Budgets and, where CoS-Low is measured, its draw against the task's rows."""
     rows, largest = len(task.train), max(config.training.budgets)
     if largest > rows and config.tasks.short == "error":
         yield DataError(
             f"{task.spec.label}: budget {largest} is above its {rows} training rows; lower "
             "training.budgets, add rows, or set tasks.short=stop to measure it up to all its rows"
         )
-    if rows < config.coslow.n_examples:
+    if coslow and rows < config.coslow.n_examples:
         yield DataError(
             f"{task.spec.label}: its pool of {rows} rows is smaller than coslow.n_examples "
             f"{config.coslow.n_examples}; add rows or lower that"

@@ -115,8 +115,12 @@ def forecast(plan: Plan, results: Mapping[Cell, Mapping[str, Any]]) -> Forecast:
     )
 
 
-def lines(config: RunConfig, found: Forecast) -> list[str]:
-    """The forecast in words, a line per task and seed with pending cells."""
+def lines(config: RunConfig, found: Forecast, *, placement: bool = True) -> list[str]:
+    """The forecast in words, a line per task and seed with pending cells.
+
+    Args:
+        placement: say too what a job needs and how many run side by side.
+    """
     out = [f"{found.cells} cells: {found.done} done, {found.pending} to measure"]
     for left in by_task_and_seed(found.durations.seconds):
         seconds = sum(found.durations.seconds[cell] for cell in left.cells)
@@ -136,10 +140,13 @@ def lines(config: RunConfig, found: Forecast) -> list[str]:
         f"time), {found.hours:.3g} {unit}; from {found.durations.source}",
         *money,
         f"storage: about {found.storage_bytes / 1e6:.3g} MB",
-        f"placement: a job needs {found.need}" + _room(cluster, found),
-        f"lanes: {found.lanes}; the head needs about {head_memory(found.lanes):.0f} GB of memory"
-        + ("" if cluster.head_memory_gb else ", cluster.head_memory_gb is not given"),
     ]
+    if placement:
+        out += [
+            f"placement: a job needs {found.need}" + _room(cluster, found),
+            f"lanes: {found.lanes}; the head needs about {head_memory(found.lanes):.0f} GB of "
+            "memory" + ("" if cluster.head_memory_gb else ", cluster.head_memory_gb is not given"),
+        ]
     return out
 
 

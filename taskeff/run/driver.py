@@ -7,7 +7,8 @@ through `calibrate`: the command line, jobs, Python.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -69,36 +70,70 @@ def calibrate(
     cells_only = bool(only_tasks or only_budgets)
     _check(config, part, cells_only=cells_only)
     plan = make_plan(config, only_tasks=only_tasks, only_budgets=only_budgets)
+    if cells_only:
+        measure_cells(plan, config, executor, console, part=part)
+        return None
+    with _driving(plan, config, executor, console, part) as run:
+        imputed: Imputed = {}
+        with run.executor:
+            if config.grid == "adaptive":
+                run.measure_coslow()
+                imputed = run.measure_adaptively()
+            else:
+                run.measure_cells(run.cells)
+                run.measure_coslow()
+        if part:
+            return None
+        run.lease.check()
+        seconds = time.monotonic() - started
+        return conclude(run.plan, run.results, run.signals, seconds, console, imputed)
+    return None
+
+
+def measure_cells(
+    plan: Plan,
+    config: RunConfig,
+    executor: Callable[[RunConfig], Executor],
+    console: Console,
+    *,
+    part: Part | None = None,
+) -> dict[Cell, dict[str, Any]] | None:
+    """Measure the cells that a plan lacks, and no CoS-Low.
+
+    Args:
+        config: what is stored as the run's configuration.
+
+    Returns:
+        cell -> its result; None where a limit of `cluster` was reached.
+
+    Raises:
+        TaskeffError: as `calibrate`.
+    """
+    with _driving(plan, config, executor, console, part) as run:
+        with run.executor:
+            run.measure_cells(run.cells)
+        return run.results
+    return None
+
+
+@contextmanager
+def _driving(
+    plan: Plan,
+    config: RunConfig,
+    executor: Callable[[RunConfig], Executor],
+    console: Console,
+    part: Part | None,
+) -> Iterator[_Run]:
+    """The run under its lease; where a limit is reached, what is inside ends there."""
     measuring = executor(plan.config)
     with Lease(plan.store, config.cluster.lease_seconds, part=part) as lease:
         plan = begin(plan, config, console)
         limits = Limits(config, measuring.lanes)
-
-        def check() -> None:
-            lease.check()
-            limits.check()
-
-        run = _Run(plan, measuring, console, check, part)
-        imputed: Imputed = {}
         try:
-            with measuring:
-                if cells_only:
-                    run.measure_cells(run.cells)
-                elif config.grid == "adaptive":
-                    run.measure_coslow()
-                    imputed = run.measure_adaptively()
-                else:
-                    run.measure_cells(run.cells)
-                    run.measure_coslow()
+            yield _Run(plan, measuring, console, lease, limits, part)
         except LimitError as reached:
             # Not an error: a job that failed would be started again, and spend as much once more.
             console.print(Text(f"stopped: {reached}", "yellow"), soft_wrap=True)
-            return None
-        if cells_only or part:
-            return None
-        lease.check()
-        seconds = time.monotonic() - started
-        return conclude(plan, run.results, run.signals, seconds, console, imputed)
 
 
 def begin(plan: Plan, config: RunConfig, console: Console) -> Plan:
@@ -135,10 +170,12 @@ class _Run:
         plan: Plan,
         executor: Executor,
         console: Console,
-        check: Callable[[], None],
+        lease: Lease,
+        limits: Limits,
         part: Part | None,
     ):
-        self._plan, self._executor, self._console, self._check = plan, executor, console, check
+        self.plan, self.executor, self.lease = plan, executor, lease
+        self._console, self._limits = console, limits
         i, n = part or (0, 1)
         jobs: list[Cell | str] = [*cheap_first(plan, plan.cells), *plan.tasks]
         self.cells = [job for job in jobs[i::n] if isinstance(job, Cell)]
@@ -146,9 +183,13 @@ class _Run:
         self.results = plan.results()
         self.signals: dict[str, dict[str, Any]] = {}
 
+    def _check(self) -> None:
+        self.lease.check()
+        self._limits.check()
+
     @cached_property
     def _parameters(self) -> float:
-        return parameter_count(self._plan.config)
+        return parameter_count(self.plan.config)
 
     def measure_cells(self, wanted: Collection[Cell]) -> None:
         """Measure those of `wanted` that have no result."""
@@ -158,13 +199,13 @@ class _Run:
             ("curves", "cells"),
             missing,
             (done, len(self.cells)),
-            self._executor.cells,
-            self._plan.results,
+            self.executor.cells,
+            self.plan.results,
         )
 
     def measure_coslow(self) -> None:
         """Measure the CoS-Lows that have no result."""
-        self.signals = self._plan.coslow_results(self._tasks)
+        self.signals = self.plan.coslow_results(self._tasks)
         missing = [name for name in self._tasks if name not in self.signals]
         total = len(self._tasks)
         self._measure(
@@ -185,14 +226,14 @@ class _Run:
         config = plan.config
         made = data_sets(plan, sorted(tasks, key=lambda name: (tasks[name], name)))
         actors = coslow_actors(config)
-        events = self._executor.data_sets(made, config.model, config.coslow, actors)
+        events = self.executor.data_sets(made, config.model, config.coslow, actors)
         self.signals |= follow(plan, events, progress, check)
 
     def measure_adaptively(self) -> Imputed:
         """Measure round by round until every task is determined; what need not be measured."""
-        while (step := next_step(self._plan, self.results, self.signals)).cells:
+        while (step := next_step(self.plan, self.results, self.signals)).cells:
             self.measure_cells(step.cells)
-        skipped = step.skipped(len(self._plan.config.training.seeds))
+        skipped = step.skipped(len(self.plan.config.training.seeds))
         self._console.print(
             f"curves: {skipped} of {len(self.cells)} cells are determined by the others"
         )
@@ -217,16 +258,16 @@ class _Run:
             self._console.print(f"{what}: all {total} {things} are measured already")
             return {}
         self._console.print(f"{what}: {len(missing)} of {total} {things} to measure")
-        seconds = expected(self._plan, missing, self.results, self._parameters).seconds
-        lanes = self._executor.lanes
+        seconds = expected(self.plan, missing, self.results, self._parameters).seconds
+        lanes = self.executor.lanes
         with Progress(self._console, seconds, total=total, done=done, lanes=lanes) as progress:
-            measure(self._plan, seconds, progress, self._check)
+            measure(self.plan, seconds, progress, self._check)
         if progress.failures:
             reasons = "".join(f"\n- {n}: {why}" for n, why in sorted(progress.failures.items()))
             raise TaskeffError(
                 f"{what}: {len(progress.failures)} failed, what the others measured is kept: mend "
                 "the cause and run the same command again. Logs: "
-                f"{redact(self._plan.store.child(LOGS).uri)}{reasons}"
+                f"{redact(self.plan.store.child(LOGS).uri)}{reasons}"
             )
         found = published(missing)
         if left := sum(one not in found for one in missing):

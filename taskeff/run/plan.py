@@ -6,7 +6,7 @@ Everything that can be wrong with a run's files is found here, before any worker
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from taskeff.models import check_weights, family_identity, load_architecture, lo
 from taskeff.run.checks import Problems, prompt_problems, short_note, size_problems
 from taskeff.storage import Store
 from taskeff.tasks.prompts import Prompter
-from taskeff.tasks.task import Task, load_task, read_specs
+from taskeff.tasks.task import Task, TaskSpec, load_task, read_specs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -117,16 +117,18 @@ def make_plan(
     *,
     only_tasks: Sequence[str] | None = None,
     only_budgets: Sequence[int] | None = None,
+    load: Callable[[TaskSpec, int], Task] = load_task,
 ) -> Plan:
     """Load and check everything the run names.
 
     Args:
         only_tasks, only_budgets: narrow the run to these cells.
+        load: (task file, `tasks.seed`) -> the task with its rows.
 
     Raises:
         TaskeffError: everything that is wrong, each thing with its name and the fix.
     """
-    return examine(config, only_tasks=only_tasks, only_budgets=only_budgets).plan()
+    return examine(config, only_tasks=only_tasks, only_budgets=only_budgets, load=load).plan()
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ def examine(
     only_budgets: Sequence[int] | None = None,
     without_model: bool = False,
     without_rows: Collection[str] = (),
+    load: Callable[[TaskSpec, int], Task] = load_task,
 ) -> Examined:
     """Load and check everything the run names, going on after each thing that is wrong.
 
@@ -173,10 +176,12 @@ def examine(
         only_tasks, only_budgets: narrow the run to these cells.
         without_model: do not try to load what belongs to the model.
         without_rows: tasks whose rows not to load.
+        load: see `make_plan`.
 
     Raises:
         TaskeffError: there is nothing to check.
     """
+    cells_only = bool(only_tasks or only_budgets)
     config = _located(_narrowed(config, only_tasks, only_budgets))
     store = Store(config.storage).child(config.name)
     found = Problems()
@@ -197,10 +202,10 @@ def examine(
     for spec in specs:
         if spec.task not in without_rows:
             with found.kept():
-                tasks[spec.task] = load_task(spec, config.tasks.seed)
+                tasks[spec.task] = load(spec, config.tasks.seed)
     prompters: dict[str, Prompter] = {}
     for name, task in tasks.items():
-        found.add(size_problems(task, config))
+        found.add(size_problems(task, config, coslow=not cells_only))
         if tokenizer is not None:
             prompters[name] = Prompter(tokenizer, task.spec.description)
             found.add(prompt_problems(task, prompters[name], architecture, config))

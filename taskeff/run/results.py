@@ -20,7 +20,7 @@ from taskeff.estimate.run_tables import (
     label_zero_shots,
     task_curves,
 )
-from taskeff.finetune.cells import Cell, versions
+from taskeff.finetune.cells import Cell, recipe_of, versions
 from taskeff.report.collect import write_report
 from taskeff.run.data_sets import run_fingerprint
 from taskeff.run.plan import Plan
@@ -80,7 +80,7 @@ def _fit(
         shape=config.curve.kind,
         fit=config.curve.fit,
         family=config.model.name,
-        fingerprint=run_fingerprint(plan),
+        fingerprint={**run_fingerprint(plan), "recipe": recipe_of(config)},
     )
     calibration = fit_run(
         {name: curves[name] for name in plan.calibration},
