@@ -35,8 +35,15 @@ def _config(path: Path, overrides: list[str] | None) -> Any:
 
 @app.command()
 def validate(
-    config: ConfigPath,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="The run's YAML file.")
+    ] = None,
     overrides: Overrides = None,
+    pool: Annotated[
+        str | None,
+        typer.Option("--task", help="Instead of -c: one task, labelled or not, for `select`."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="With --task: a model's id or folder.")] = None,
     online: Annotated[bool, typer.Option(help="Ask the hub about ids and columns too.")] = False,
     examples: Annotated[bool, typer.Option(help="Print one rendered row per task.")] = True,
 ) -> None:
@@ -44,6 +51,11 @@ def validate(
 
     The answer, which alone bears the loss, stands between ⟦ and ⟧.
     """
+    if (config is None) == (pool is None) or (pool is None) != (model is None):
+        raise ConfigError("give a run (-c), or a task with its model (--task, --model)")
+    if config is None:
+        _validate_pool(str(pool), str(model))
+        return
     from taskeff.errors import together
     from taskeff.run.placement import demand
     from taskeff.run.validate import validate as check
@@ -67,6 +79,16 @@ def validate(
     if found.problems:
         raise together(found.problems)
     print(f"{len(found.tasks)} tasks and {found.cells} cells are ready to run")
+
+
+def _validate_pool(task: str, model: str) -> None:
+    from taskeff.models import model_config
+    from taskeff.run.pool_check import check_pool
+
+    found = check_pool(task, model_config(model))
+    for line in found.lines():
+        print(line)
+    print(indent(shorten(found.example), "  | ", lambda _: True))
 
 
 @app.command()

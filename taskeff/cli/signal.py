@@ -23,6 +23,17 @@ def select(
     pool: Annotated[
         Path | None, typer.Option(help="Instead of --task: JSON of rendered prompts (input_text).")
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Instead of --task: a CSV, JSON or Parquet file; OUT/task.yaml is made."),
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="With --data: the column to ask about, or a template.")
+    ] = None,
+    choices: Annotated[str | None, typer.Option(help="With --data: every answer: a,b,c.")] = None,
+    instruction: Annotated[
+        str | None, typer.Option(help="With --data: what the model is told to do.")
+    ] = None,
     family: Family = None,
     n: Annotated[int | None, typer.Option(help="Examples to label; default 32.")] = None,
     quantile: Annotated[
@@ -73,6 +84,7 @@ def select(
         "max_new_tokens": max_new_tokens,
     }
     settings, as_family = measured_as(family, given)
+    task = _task(out, task, data, text, choices, instruction)
     with _progress("confidence") as progress:
         found = labelling.select(
             named_model(model, dtype, as_family),
@@ -91,6 +103,32 @@ def select(
     print(f"label the {len(found['rows'])} rows of {names} (`taskeff label {out}`), then:")
     labels = " --labels EXPORT.json" if form == "label-studio" else ""
     print(f"  taskeff score --model {model} --out {out}{labels}")
+
+
+def _task(
+    out: Path,
+    task: str | None,
+    data: str | None,
+    text: str | None,
+    choices: str | None,
+    instruction: str | None,
+) -> str | None:
+    """The task named, or the file written for the data named in its place."""
+    from taskeff.errors import ConfigError
+    from taskeff.tasks.from_data import write_task
+
+    if data is None:
+        if text or choices or instruction:
+            raise ConfigError("--text, --choices and --instruction go with --data")
+        return task
+    if task is not None:
+        raise ConfigError("give either a task (--task) or a file of rows (--data)")
+    if text is None:
+        raise ConfigError("--text is missing: name the column to ask about")
+    answers = [answer.strip() for answer in choices.split(",")] if choices else []
+    path = write_task(out, data, text, answers, instruction)
+    print(f"task file: {path}")
+    return str(path)
 
 
 @app.command()

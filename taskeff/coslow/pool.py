@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any, Protocol
 
 import numpy as np
 
 from taskeff.config import CosLowConfig
 from taskeff.errors import DataError
-from taskeff.storage import digest, safe_part
+from taskeff.storage import digest
 from taskeff.tasks.examples import Example, row_id, row_number, rows_at
+from taskeff.tasks.from_data import task_name
 from taskeff.tasks.prompts import Prompter, RenderedPrompter
 from taskeff.tasks.readers import SourceRow, file_stamp, format_of, read_file
 from taskeff.tasks.rows import PoolRow, PoolStream, checked_answer, draw, row_text
@@ -239,8 +239,7 @@ class RenderedPool:
     @property
     def about(self) -> PoolAbout:
         """See `Pool`."""
-        kept = (c if (c.isalnum() and c.isascii()) or c in "._-" else "-" for c in self._stem)
-        return PoolAbout(safe_part("".join(kept)), True, "", None, None, None, self.path)
+        return PoolAbout(task_name(self.path), True, "", None, None, None, self.path)
 
     def rows(self) -> Rows:
         """See `Pool`."""
@@ -267,10 +266,6 @@ class RenderedPool:
 
     def _read(self) -> Iterator[SourceRow]:
         return read_file(self.path, format_of(self.path) or "json")
-
-    @property
-    def _stem(self) -> str:
-        return PurePath(self.path).stem
 
 
 def _rendered(row: SourceRow) -> PoolRow:

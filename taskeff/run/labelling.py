@@ -64,7 +64,10 @@ def select(
     """
     settings = settings or CosLowConfig()
     if (task is None) == (pool is None):
-        raise ConfigError("give either a task (--task) or a file of rendered prompts (--pool)")
+        raise ConfigError(
+            "give either a task (--task), a file of rows (--data), or a file of rendered prompts "
+            "(--pool)"
+        )
     rows: Pool = (
         SpecPool(load_spec(task), seed, settings, labelled=False)
         if task is not None

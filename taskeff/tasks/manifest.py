@@ -23,6 +23,7 @@ from taskeff.errors import DataError, TaskeffError
 from taskeff.storage import redact, safe_part
 from taskeff.tasks.readers import OPTIONS, format_of, in_words, located, read_file
 from taskeff.tasks.spec import TaskSpec, load_spec, reasons
+from taskeff.tasks.templates import column
 
 SpecOf = Callable[[str], TaskSpec]
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -183,20 +184,16 @@ def _template(row: _Row, folder: str, spec_of: SpecOf) -> dict[str, Any]:
         is_file = row.task.endswith((".yaml", ".yml"))
         fields = spec_of(located(row.task, folder) if is_file else row.task).model_dump()
     if row.text_column is not None:
-        fields["doc_to_text"] = _column(row.text_column)
+        fields["doc_to_text"] = column(row.text_column)
     if row.doc_to_text is not None:
         fields["doc_to_text"] = row.doc_to_text
     if row.label_column is not None:
-        fields["doc_to_target"] = _column(row.label_column)
+        fields["doc_to_target"] = column(row.label_column)
     if row.doc_to_target is not None:
         fields["doc_to_target"] = row.doc_to_target
     if "doc_to_text" not in fields:
         raise DataError("give `text_column`, `doc_to_text` or `task`")
     return fields
-
-
-def _column(name: str) -> str:
-    return "{{ doc[" + json.dumps(name, ensure_ascii=False) + "] }}"
 
 
 def _source(row: _Row, folder: str) -> dict[str, Any]:

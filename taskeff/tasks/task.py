@@ -161,7 +161,10 @@ def load_task(spec: TaskSpec, seed: int) -> Task:
     loading = _Loading(spec, seed)
     try:
         if spec.doc_to_target is None:
-            raise DataError("doc_to_target is missing: say which column is the answer")
+            raise DataError(
+                "doc_to_target is missing, and to train takes labels: say which column is the "
+                "answer, or begin with `taskeff select`, which takes none"
+            )
         file = RowFile(loading.rows())
     except TaskeffError as error:
         raise DataError(f"{spec.label}: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -108,6 +109,11 @@ def render(template: str, row: Mapping[str, Any], *, field: str) -> str:
     except Exception as error:  # noqa: BLE001 - a template can raise whatever Python can
         why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise DataError(f"{field}: template {template!r:.200}: {why}") from None
+
+
+def column(name: str) -> str:
+    """The template of one column, whatever it is called."""
+    return "{{ doc[" + json.dumps(name, ensure_ascii=False) + "] }}"
 
 
 @lru_cache(maxsize=1024)

@@ -17,6 +17,7 @@ from taskeff.models import load_model, model_config
 from taskeff.run import labelling
 from taskeff.run.labelling import score, select
 from taskeff.storage import Store
+from taskeff.tasks.from_data import write_task
 from taskeff.tasks.task import load_spec, load_task
 from tests.helpers import run_cli
 
@@ -234,8 +235,11 @@ def test_targets_can_be_named_and_are_recorded(tiny_model, tmp_path, answers):
             "20 rows that can be used, fewer than the 32",
         ),
         (("--task", "name_gender", "--targets", "w_q"), "no linear layer is called w_q"),
-        ((), "give either a task (--task) or a file"),
-        (("--task", "name_gender", "--pool", "x.json"), "give either a task (--task) or a file"),
+        ((), "give either a task (--task), a file"),
+        (("--text", "a"), "--text, --choices and --instruction go with --data"),
+        (("--data", "x.csv"), "--text is missing: name the column"),
+        (("--data", "x.csv", "--task", "name_gender"), "either a task (--task) or a file of rows"),
+        (("--task", "name_gender", "--pool", "x.json"), "give either a task (--task), a file"),
     ],
 )
 def test_bad_options(cli, quick, tiny_model, tmp_path, options, message):
@@ -260,3 +264,19 @@ def test_half_precision_models_are_scored(tiny_model, tmp_path, answers):
     assert torch.isfinite(torch.tensor(list(found.values()))).all()
     assert abs(found["bfloat16"] - found["float32"]) < 0.02
     assert abs(found["float16"] - found["float32"]) < 0.005
+
+
+def test_a_pool_is_checked_without_labels(cli, tiny_model, tmp_path):
+    lines = ["text", *(f"row {i}" for i in range(40)), "row 3", "a <|im_end|> b", "word " * 3000]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    task = write_task(tmp_path, str(tmp_path / "t.csv"), "text", ("yes", "no"))
+    code, out, err = cli("validate", "--task", task, "--model", tiny_model)
+    assert code == 0, err
+    assert "43 rows: 41 can be used, 1 are too long, 1 repeat another" in out
+    assert "line 44" in out and "prompt tokens exceed the 2018 there is room for" in out
+    assert "note: 1 rows hold markers of the model's own" in out
+    assert "row 0" in out and "⟦" not in out
+    (tmp_path / "t.csv").write_text("text\n" + "word " * 3000 + "\n")
+    code, _, err = cli("validate", "--task", task, "--model", tiny_model)
+    assert code == 2
+    assert "1 are too long" in err and "32 are to be labelled" in err
