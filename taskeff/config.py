@@ -93,6 +93,9 @@ class TrainingConfig(_Section):
     early_stopping: EarlyStopping | None = None
     mixed_precision: Literal["no", "bf16"] = "no"
     """bf16: weights and optimiser states stay float32, passes run in bfloat16."""
+    masters: Literal["float32", "none"] = "float32"
+    """Where all weights of a bfloat16 model train: AdamW updates float32 copies of them and passes
+    run in bfloat16, or it updates them as they are, which loses steps below their rounding."""
     strategy: Literal["auto", "single", "ddp", "fsdp", "deepspeed"] = "auto"
     """How a job's workers share the model; auto: see `taskeff.finetune.strategies.choose`."""
     deepspeed_config: dict[str, Any] | None = None
@@ -359,7 +362,24 @@ class RunConfig(_Section):
                 "training.mixed_precision keeps float32 weights: set model.dtype to float32, "
                 f"not {self.model.dtype}"
             )
+        if self.training.strategy == "deepspeed" and self.rounds_updates:
+            raise ValueError(
+                "training.masters none: deepspeed keeps float32 masters; set float32, or another "
+                "training.strategy"
+            )
         return self
+
+    @property
+    def keeps_masters(self) -> bool:
+        """Whether training updates float32 copies of bfloat16 weights."""
+        half = self.model.dtype == "bfloat16" and self.training.method == "full"
+        return half and self.training.masters == "float32"
+
+    @property
+    def rounds_updates(self) -> bool:
+        """Whether training updates bfloat16 weights themselves."""
+        half = self.model.dtype == "bfloat16" and self.training.method == "full"
+        return half and self.training.masters == "none"
 
     @property
     def cap(self) -> int:

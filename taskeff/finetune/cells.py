@@ -46,6 +46,7 @@ _NOT_HASHED = {
     "deepspeed_config",
     "keep_checkpoints",
     "checkpoint_minutes",
+    "masters",  # by `cell_hash`, where there are any
 }
 
 
@@ -102,6 +103,8 @@ def cell_hash(cell: Cell, config: RunConfig, data_hash: str, identity: Mapping[s
         identity: the model's, its template hash included.
     """
     training = _training_settings(config.training) if cell.budget else {}
+    if training and config.keeps_masters:
+        training["masters"] = config.training.masters
     return digest(
         {
             "schema": SCHEMA,

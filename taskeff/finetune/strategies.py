@@ -45,7 +45,8 @@ def choose(config: TrainingConfig, model: nn.Module, workers: int) -> Name:
     if config.strategy != "auto":
         return config.strategy
     size = sum(
-        p.numel() * p.element_size() * (4 if p.requires_grad else 1) for p in model.parameters()
+        p.numel() * (4 * _trained_bytes(config, p) if p.requires_grad else p.element_size())
+        for p in model.parameters()
     )
     name: Name = "single" if workers == 1 else "ddp" if size <= REPLICA_LIMIT else "fsdp"
     log.info(
@@ -82,6 +83,9 @@ class Strategy:
         self.workers = workers
         self.device = _device(workers)
         self.module = model
+        self._dtype = next(model.parameters()).dtype
+        trained = {p.dtype for p in model.parameters() if p.requires_grad}
+        self._masters_kept = config.masters == "float32" and torch.bfloat16 in trained
         self._wrap()
 
     @cached_property
@@ -157,13 +161,26 @@ class Strategy:
         """Every weight that is worth keeping, gathered, in host memory; a collective call."""
         for name, parameter in self.module.named_parameters():
             if parameter.requires_grad or self.config.method == "full":
-                yield name, _whole(parameter.detach()).cpu()
+                whole = _whole(parameter.detach()).cpu()
+                yield name, whole.to(self._dtype) if self._masters_kept else whole
 
     def computing(self) -> AbstractContextManager[Any]:
         """The precision of forward passes."""
-        if self.config.mixed_precision == "no":
+        if not self._half:
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
+
+    @property
+    def _half(self) -> bool:
+        """Whether float32 weights compute in bfloat16."""
+        return self._masters_kept or self.config.mixed_precision == "bf16"
+
+    def _to_masters(self, module: nn.Module) -> nn.Module:
+        """`module`, its trainable bfloat16 weights in float32 where these are to be updated."""
+        for parameter in module.parameters() if self._masters_kept else ():
+            if parameter.requires_grad and parameter.dtype == torch.bfloat16:
+                parameter.data = parameter.data.float()
+        return module
 
     @contextmanager
     def in_step(self) -> Iterator[None]:
@@ -216,7 +233,7 @@ class Strategy:
         return total
 
     def _wrap(self) -> None:
-        self.module.to(self.device)
+        self._to_masters(self.module).to(self.device)
 
     def _adamw(self, parameters: Any, *, fused: bool | None = None) -> torch.optim.AdamW:
         return torch.optim.AdamW(
@@ -262,10 +279,12 @@ class Sharded(Strategy):
         ensure_group(self.workers)
         mesh = init_device_mesh(self.device.type, (self.workers.num_processes,))
         policy = MixedPrecisionPolicy()
-        if self.config.mixed_precision == "bf16":
+        if self._half:
             policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        # Block by block: a whole model of masters is never in a worker's memory.
         for block in _blocks(self.module):
-            fully_shard(block, mesh=mesh, mp_policy=policy)
+            fully_shard(self._to_masters(block), mesh=mesh, mp_policy=policy)
+        self._to_masters(self.module)
         # The root too gives its weights back after a pass: between passes all are shards.
         fully_shard(self.module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
         # The first pass makes the buffers that weights are gathered into. Were it one of
@@ -393,6 +412,12 @@ def _allocate(optimizer: torch.optim.AdamW, parameters: Any) -> None:
             state["exp_avg_sq"] = torch.zeros_like(parameter)
         for value in state.values():
             value.zero_()
+
+
+def _trained_bytes(config: TrainingConfig, parameter: nn.Parameter) -> int:
+    """Of what AdamW updates for one value of `parameter`."""
+    masters = config.masters == "float32" and parameter.dtype == torch.bfloat16
+    return 4 if masters else parameter.element_size()
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:

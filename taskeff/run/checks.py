@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -106,6 +107,25 @@ def short_note(task: Task, config: RunConfig) -> str | None:
     return (
         f"{task.spec.label}: {len(task.train)} training rows, so budgets "
         f"{', '.join(map(str, left_out))} are not measured; {held}"
+    )
+
+
+def rounding_note(config: RunConfig, architecture: PreTrainedConfig) -> str | None:
+    """That most steps of bfloat16 weights round away; None where they do not."""
+    if not config.rounds_updates:
+        return None
+    # AdamW's step is about the learning rate. A bfloat16 has 8 bits: from this size on, its next
+    # neighbour is more than two steps away.
+    rate = config.training.learning_rate
+    stuck = 2.0 ** math.ceil(math.log2(2**8 * rate))
+    deviation = getattr(architecture.get_text_config(decoder=True), "initializer_range", 0.02)
+    lost = math.erfc(stuck / (deviation * math.sqrt(2)))
+    if lost < 0.5:
+        return None
+    return (
+        f"training.masters none: a step of {rate:g} is lost on about {lost:.0%} of bfloat16 "
+        f"weights (those above {stuck:.2g}, at a deviation of {deviation:g}); "
+        "training.masters float32 keeps them, for twice the memory"
     )
 
 

@@ -14,6 +14,7 @@ from taskeff.run.checks import (
     Problems,
     check_fittable,
     missing_packages,
+    rounding_note,
     rows_used,
     short_note,
     vocabulary_problems,
@@ -89,11 +90,12 @@ def validate(config: RunConfig, *, online: bool = False) -> Validation:
     found.add(missing_packages(config))
     with found.kept():
         check_fittable(config)
-    parameters = None
+    parameters = rounding = None
     if examined.architecture is not None:
         with found.kept():
             parameters = parameter_count(examined.architecture)
             check_placement(config)
+        rounding = rounding_note(config, examined.architecture)
         if examined.prompters:
             prompter = next(iter(examined.prompters.values()))
             found.add(vocabulary_problems(prompter, examined.architecture))
@@ -102,7 +104,10 @@ def validate(config: RunConfig, *, online: bool = False) -> Validation:
         cells=_cells(examined),
         parameters=parameters,
         window=examined.architecture and window(examined.architecture),
-        notes=tuple(note for task in examined.tasks.values() for note in _notes(task, examined)),
+        notes=(
+            *([rounding] if rounding else ()),
+            *(note for task in examined.tasks.values() for note in _notes(task, examined)),
+        ),
         problems=tuple(found.distinct),
     )
 

@@ -25,13 +25,13 @@ class LaterTraining(TrainingConfig):
     lora: LaterLoRA = LaterLoRA()
 
 
-def hashed(training: TrainingConfig, budget: int = 8) -> str:
+def hashed(training: TrainingConfig, budget: int = 8, dtype: str = "float32") -> str:
     """The hash of a cell trained so."""
     config = RunConfig.model_validate(
         {
             "name": "n",
             "storage": "s",
-            "model": {"path": "p", "name": "m"},
+            "model": {"path": "p", "name": "m", "dtype": dtype},
             "tasks": {"calibration": ["a", "b"]},
         }
     ).model_copy(update={"training": training})
@@ -48,8 +48,19 @@ def hashed(training: TrainingConfig, budget: int = 8) -> str:
 )
 def test_hashes_of_finished_cells_stay(settings, expected):
     """Digests of the first release: another one here means every finished cell is lost."""
-    assert hashed(TrainingConfig(**settings)) == expected
-    assert hashed(LaterTraining(**settings)) == expected
+    first = {"masters": "none", **settings}  # there were none
+    assert hashed(TrainingConfig(**first), dtype="bfloat16") == expected
+    assert hashed(LaterTraining(**first), dtype="bfloat16") == expected
+
+
+@pytest.mark.parametrize(
+    ("dtype", "method", "changes"),
+    [("bfloat16", "full", True), ("bfloat16", "lora", False), ("float32", "full", False)],
+)
+def test_masters_count_where_there_are_any(dtype, method, changes):
+    kinds = ("float32", "none")
+    hashes = {hashed(TrainingConfig(method=method, masters=m), dtype=dtype) for m in kinds}
+    assert len(hashes) == 1 + changes
 
 
 def test_a_field_added_later_counts_once_it_is_used():

@@ -128,6 +128,16 @@ def test_mixed_precision_keeps_float32_weights(trained):
     assert done.losses != plain
 
 
+def test_masters(loaded, rows):
+    for masters, kept in (("float32", torch.float32), ("none", torch.bfloat16)):
+        config = TrainingConfig(**BASE, masters=masters)
+        tuner = FineTuner(copy.deepcopy(loaded).bfloat16(), config, seed=0)
+        tuner.train(rows[:16], seed=0)
+        assert {weight.dtype for weight in tuner.strategy.weights()} == {kept}
+        moments = [s["exp_avg_sq"] for s in tuner.strategy.optimizer.state.values()]
+        assert {moment.dtype for moment in moments} == {kept}
+
+
 def test_early_stopping(trained):
     _, done = trained(max_steps=9, early_stopping={"every_steps": 3, "patience": 5})
     assert list(done.validation_losses) == [3, 6, 9]
@@ -159,6 +169,15 @@ def test_deepspeed_config(trained):
         ({"strategy": "deepspeed", "deepspeed_config": "absent.json"}, "absent.json: not a read"),
         ({"mixed_precision": "bf16", "model": "bfloat16"}, "set model.dtype to float32"),
         ({"strategy": "single", "workers": 2}, "uses one worker"),
+        (
+            {
+                "strategy": "deepspeed",
+                "deepspeed_config": {},
+                "masters": "none",
+                "model": "bfloat16",
+            },
+            "keeps float32 masters",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(tiny_model, tmp_path, changes, what):
@@ -209,7 +228,7 @@ def test_no_field_is_left_out():
         *("budgets", "seeds", "method", "lora", "learning_rate", "warmup_ratio", "weight_decay"),
         *("max_grad_norm", "epochs", "max_steps", "batch_size", "scale_batch"),
         *("max_tokens_per_pack", "gradient_checkpointing", "mixed_precision", "early_stopping"),
-        *("strategy", "deepspeed_config", "keep_checkpoints", "checkpoint_minutes"),
+        *("strategy", "deepspeed_config", "keep_checkpoints", "checkpoint_minutes", "masters"),
     }
     assert set(TrainingConfig.model_fields) == seen
     assert set(EvaluationConfig.model_fields) == {"test_cap", "max_tokens_per_pack"}

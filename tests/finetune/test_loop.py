@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from taskeff.config import EarlyStopping, TrainingConfig
 from taskeff.finetune.loop import FineTuner, schedule
@@ -19,10 +20,10 @@ def rows(tiny_model):
     return [prompter.encode_example(e, end_of_turn=True) for e in task.subset(48, 0)]
 
 
-def tuner(tiny_model, **changes):
+def tuner(tiny_model, dtype="float32", **changes):
     torch.set_num_threads(1)
     config = TrainingConfig(**{**SETTINGS, **changes})
-    return FineTuner(load_model(model_config(str(tiny_model)), "cpu"), config, seed=0)
+    return FineTuner(load_model(model_config(str(tiny_model), dtype), "cpu"), config, seed=0)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -85,3 +86,32 @@ def test_the_fused_optimiser_of_a_gpu_trains_as_the_plain_one(tiny_model, rows):
     losses = [trainer.train(rows[:16], seed=3).losses for trainer in (fused, plain, fused)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert losses[2] == losses[0]
+
+
+@pytest.fixture
+def no_group_left():
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("strategy", ["single", "fsdp"])
+def test_masters_keep_the_steps_that_bfloat16_loses(tiny_model, rows, strategy, no_group_left):
+    """Ten steps at the published learning rate, against those of a float32 model."""
+
+    def moved(**settings):
+        trainer = tuner(tiny_model, learning_rate=1e-5, strategy=strategy, **settings)
+        before = [w.float() for w in trainer.strategy.snapshot()]
+        trainer.train(rows[:16], seed=3)
+        weights = zip(trainer.strategy.snapshot(), before, strict=True)
+        kept = {weight.dtype for _, weight in trainer.strategy.whole_weights()}
+        return torch.cat([(w.float() - b).flatten() for w, b in weights]), kept
+
+    exact, _ = moved()
+    masters, kept = moved(dtype="bfloat16")
+    lost, _ = moved(dtype="bfloat16", masters="none")
+    share = {"exact": exact, "masters": masters, "lost": lost}
+    share = {name: float((d @ exact) / (exact @ exact)) for name, d in share.items()}
+    assert share["masters"] > 0.8
+    assert share["lost"] < 0.5
+    assert kept == {torch.bfloat16}

@@ -75,8 +75,10 @@ def test_memory_counts_what_training_holds_at_least(tiny_model, tmp_path):
     values = run_values(tiny_model, tmp_path)
     values["model"]["dtype"] = "bfloat16"
     values["cluster"] = {"gpus_per_worker": 1, "workers_per_job": 2}
-    sharded = demand(parse_config(values, "test"), 8e9)
-    assert sharded.gpu_memory_gb == 32  # weights, gradients, two moments: 4 x 16 GB over two
+    # Weights, gradients, two moments over two workers: 4 x 32 GB in float32, half that as they are.
+    assert demand(parse_config(values, "test"), 8e9).gpu_memory_gb == 64
+    values["training"]["masters"] = "none"
+    assert demand(parse_config(values, "test"), 8e9).gpu_memory_gb == 32
     values["training"]["strategy"] = "ddp"
     assert demand(parse_config(values, "test"), 8e9).gpu_memory_gb == 64
     values["training"]["method"] = "lora"

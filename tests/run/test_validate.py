@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from transformers import AutoTokenizer, LlamaConfig
 
 from taskeff.config_file import parse_config
 from taskeff.errors import TaskeffError
 from taskeff.models import parameter_count
+from taskeff.run.checks import rounding_note
 from taskeff.run.plan import make_plan
 from taskeff.run.validate import Validation, validate
 from taskeff.tasks.prompts import Prompter
@@ -344,3 +347,26 @@ def test_every_length_is_found_without_tokenising_most(tiny_model, tmp_path, mon
 
 def test_bundled_tasks_are_named_without_a_file():
     assert load_spec("name_gender").label == "task 'name_gender'"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"learning_rate": 1e-5, "masters": "none"}, True),
+        ({"learning_rate": 1e-5}, False),
+        ({"learning_rate": 1e-3, "masters": "none"}, False),
+        ({"learning_rate": 1e-5, "masters": "none", "method": "lora"}, False),
+    ],
+)
+def test_steps_that_bfloat16_loses_are_said(settings, said):
+    values = run_values(Path("p"), Path("s"), training={**settings, "budgets": [8]})
+    values["model"]["dtype"] = "bfloat16"
+    note = rounding_note(parse_config(values, "test"), LlamaConfig(initializer_range=0.02))
+    assert (note is not None) == said
+    if note:
+        # The share of weights of that deviation that such a step leaves where they are.
+        torch.manual_seed(0)
+        weights = (torch.randn(100_000) * 0.02).bfloat16()
+        share = float((weights - 1e-5 * torch.ones(())).eq(weights).float().mean())
+        stated = float(re.search(r"about (\d+)%", note)[1]) / 100
+        assert stated == pytest.approx(share, abs=0.03)
