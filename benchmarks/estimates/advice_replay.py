@@ -12,7 +12,7 @@ from benchmarks.estimates.predictors import Case, Fold
 from taskeff.curves.curve import Floats
 from taskeff.errors import EstimateError
 from taskeff.estimate.advice import Prices, advise
-from taskeff.estimate.posterior import Pilot, Posterior, update
+from taskeff.estimate.posterior import Pilot, Posterior, Score, update
 from taskeff.estimate.prior import CurvePrior
 
 VALUES = (300.0, 1000.0, 2500.0, 5000.0, 10000.0, 20000.0, 50000.0)
@@ -106,10 +106,10 @@ def _stages(case: Case, grid: Sequence[int], prior: CurvePrior) -> list[Posterio
         stages.append(
             update(
                 prior,
-                case.cos_low,
+                {"cos_low": case.cos_low},
                 cap=case.curve.cap,
                 pilots=pilots,
-                zero_shot=base,
+                zero_shot=Score(base),
                 ceiling=ceiling if ceiling is not None and ceiling > base else None,
             )
         )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from taskeff.cli.options import AsJson, show
+
+if TYPE_CHECKING:
+    from taskeff.estimate.budget import Estimate
 
 app = typer.Typer()
 curves_app = typer.Typer(help="Measured curves: import, show.", no_args_is_help=True)
@@ -18,12 +21,16 @@ app.add_typer(curves_app, name="curves")
 
 @app.command()
 def predict(
-    family: Annotated[str, typer.Option(help="A family's name, folder or calibration.json.")],
+    family: Annotated[
+        str, typer.Option(help="A family's name, folder or calibration.json.")
+    ] = "generic",
     cos_low: Annotated[float | None, typer.Option(help="CoS-Low as a bare number.")] = None,
     scored: Annotated[Path | None, typer.Option(help="coslow.json of `taskeff score`.")] = None,
     target: Annotated[float, typer.Option(help="Share of zero-shot to ceiling.")] = 0.9,
     target_score: Annotated[float | None, typer.Option(help="The target as a score.")] = None,
-    zero_shot: Annotated[float | None, typer.Option(help="The score before fine-tuning.")] = None,
+    zero_shot: Annotated[
+        str | None, typer.Option(help="The score before fine-tuning, SCORE[:N_TEST].")
+    ] = None,
     ceiling: Annotated[
         float | None,
         typer.Option(help="The best score to hope for, if known; 1 with --target-score."),
@@ -36,6 +43,10 @@ def predict(
     pilots: Annotated[
         Path | None,
         typer.Option(help="pilots.json of `taskeff pilot`, or .csv: labels, score, n_test."),
+    ] = None,
+    sibling: Annotated[
+        str | None,
+        typer.Option(help="This task's curve on another model: a result file, or FAMILY:TASK."),
     ] = None,
     price_per_label: Annotated[float, typer.Option(help="In your currency.")] = 0.0,
     gpu_hour_price: Annotated[float, typer.Option(help="In your currency.")] = 0.0,
@@ -56,43 +67,47 @@ def predict(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Labels needed for a target, from a family's calibration and a task's CoS-Low."""
+    """Labels needed for a target, from any of a task's CoS-Low, pilots and sibling."""
     from taskeff.errors import ConfigError
     from taskeff.estimate.advice import Prices, outlook
     from taskeff.estimate.budget import predict as estimate
     from taskeff.estimate.budget import target_share
     from taskeff.estimate.calibration import Calibration
-    from taskeff.estimate.pilots import parse_pilot, read_pilots
+    from taskeff.estimate.pilots import parse_pilot, parse_score, read_pilots
+    from taskeff.estimate.sibling import read_sibling
 
-    if (cos_low is None) == (scored is None):
-        raise ConfigError("give either --cos-low NUMBER or --scored coslow.json")
+    if cos_low is not None and scored is not None:
+        raise ConfigError("give either --cos-low NUMBER or --scored coslow.json, not both")
     measured = None
     if scored is not None:
         cos_low, measured = _read_scored(scored)
-    if target_score is not None:
-        if zero_shot is None:
-            raise ConfigError("--target-score needs --zero-shot, the score before any fine-tune")
-        ceiling = 1.0 if ceiling is None else ceiling
-        target = target_share(target_score, zero_shot=zero_shot, ceiling=ceiling)
     if curve not in (None, "power", "beta"):
         raise ConfigError(f"--curve {curve!r}: use power or beta")
     if pilot and pilots is not None:
         raise ConfigError("give pilots either by --pilot or by --pilots FILE, not by both")
     known = [parse_pilot(text) for text in pilot or ()]
+    base = None if zero_shot is None else parse_score(zero_shot, "--zero-shot")
+    task = ""
     if pilots is not None:
         written = read_pilots(pilots)
-        known = written.merged()
-        if zero_shot is None and written.base is not None:
-            zero_shot = written.base.score
+        known, base, task = written.merged(), base or written.base, written.task
         ceiling = written.ceiling if ceiling is None else ceiling
+    if target_score is not None:
+        if base is None:
+            raise ConfigError("--target-score needs --zero-shot, the score before any fine-tune")
+        ceiling = 1.0 if ceiling is None else ceiling
+        target = target_share(target_score, zero_shot=base.score, ceiling=ceiling)
+    calibration = Calibration.load(family)
+    seen = sibling and read_sibling(sibling, cap=calibration.cap, task=task, ceiling=ceiling)
     found = estimate(
-        Calibration.load(family),
-        cos_low or 0.0,
+        calibration,
+        cos_low,
         target=target,
         curve=curve,
         pilots=known,
-        zero_shot=zero_shot,
+        zero_shot=base,
         ceiling=ceiling,
+        sibling=seen or None,
         fingerprint=measured,
         seed=seed,
     )
@@ -112,7 +127,7 @@ def predict(
     if as_json:
         show(answer, True)
     else:
-        _say(answer)
+        _say(found, answer)
 
 
 def _read_scored(path: Path) -> tuple[float, dict[str, Any]]:
@@ -128,26 +143,12 @@ def _read_scored(path: Path) -> tuple[float, dict[str, Any]]:
         ) from None
 
 
-def _say(found: dict[str, Any]) -> None:
+def _say(estimate: Estimate, found: dict[str, Any]) -> None:
+    from taskeff.estimate.words import headline, uncertainty
+
     console = Console(soft_wrap=True, highlight=False)
-    share = f"{100 * found['target']:.3g} % of the way from zero-shot to the ceiling"
-    chance = found["reach_probability"]
-    if found["reachable"]:
-        console.print(f"about {found['labels_needed']:.0f} labels reach {share}")
-    else:
-        console.print(f"{share} is not reachable within the cap of {found['cap']} labels")
-    if chance is not None:
-        # The number is the median of the curves that get there; the intervals count those too
-        # that do not, so at even odds they can start above it.
-        console.print(
-            f"chance that {found['cap']} labels reach it at all: {100 * chance:.0f} %; the number "
-            "is for that case, the intervals are for both"
-        )
-    for level, (low, high) in (found["intervals"] or {}).items():
-        upper = "beyond the cap" if high is None else f"{high:.0f}"
-        console.print(f"  {level} % interval: {low:.0f} to {upper}")
-    if found["interval_reason"]:
-        console.print(f"no interval: {found['interval_reason']}")
+    console.print(headline(estimate))
+    console.print(uncertainty(estimate))
     console.print(f"data efficiency (AUC) {found['auc']:.3f}, curve {found['curve']}")
     if found["cost"]:
         console.print(f"cost from here: {_cost(found['cost'], found['prices'])}")

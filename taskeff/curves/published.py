@@ -148,7 +148,7 @@ def read_scores(directory: str | Path) -> dict[str, dict[int, float]]:
     files = sorted(folder.glob("*.json"))
     if not files:
         raise DataError(f"{folder}: holds no .json file; expected one {{task}}.json a task")
-    return {file.stem: _scores(file) for file in files}
+    return {file.stem: read_task_scores(file) for file in files}
 
 
 def read_ceilings(path: str | Path) -> dict[str, float | str | None]:
@@ -172,7 +172,13 @@ def read_ceilings(path: str | Path) -> dict[str, float | str | None]:
     return ceilings
 
 
-def _scores(file: Path) -> dict[int, float]:
+def read_task_scores(file: str | Path) -> dict[int, float]:
+    """Budget -> score of one result file; see `read_scores`.
+
+    Raises:
+        DataError: naming file, row and fix.
+    """
+    file = Path(file)
     rows = _read_object(file)
     generation = any(isinstance(row, Mapping) and "f1" in row for row in rows.values())
     metrics = ("f1",) if generation else _METRICS

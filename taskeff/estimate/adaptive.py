@@ -22,7 +22,7 @@ import numpy as np
 from taskeff.curves.curve import TaskCurve
 from taskeff.errors import EstimateError
 from taskeff.estimate.beta_curve import fit_rise
-from taskeff.estimate.posterior import Pilot, narrowing, update
+from taskeff.estimate.posterior import Pilot, Score, narrowing, update
 from taskeff.estimate.prior import MIN_RISES, CurvePrior, fit_prior
 from taskeff.estimate.shapes import Beta, fit_shape
 
@@ -111,7 +111,7 @@ def scout_prior(
     rises = [rise for _, rise in risen]
     shape = fit_shape([curve for curve, _ in risen], rises=rises)
     assert isinstance(shape, Beta)
-    signals = [cos_low[curve.name] for curve, _ in risen] if cos_low else None
+    signals = {"cos_low": [cos_low[curve.name] for curve, _ in risen]} if cos_low else {}
     return fit_prior(rises, signals, shape)
 
 
@@ -154,10 +154,12 @@ def decide(
     base = measured[0]
     found = update(
         prior,
-        cos_low,
+        {} if cos_low is None else {"cos_low": cos_low},
         cap=cap,
         pilots=[Pilot(n, score, n_test) for n, score in sorted(measured.items()) if 0 < n <= cap],
-        zero_shot=base,
+        zero_shot=Score(base, n_test),
+        # What is imputed stands beside measured scores in one curve, luck and all.
+        as_measured=True,
         ceiling=ceiling if ceiling is not None and ceiling > base else None,
         seed=seed,
         draws=DRAWS,

@@ -1,4 +1,4 @@
-"""Labels needed: from CoS-Low and pilot scores to a number, its certainty and its cost."""
+"""Labels needed: from what is known of a task to a number and its certainty."""
 
 from __future__ import annotations
 
@@ -12,8 +12,18 @@ import numpy as np
 from taskeff.errors import EstimateError
 from taskeff.estimate.calibration import LEVELS, AucEstimate, Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
-from taskeff.estimate.posterior import Pilot, Posterior, interval, update
+from taskeff.estimate.posterior import (
+    N_TEST,
+    AreaEvidence,
+    Pilot,
+    Posterior,
+    Score,
+    check,
+    interval,
+    update,
+)
 from taskeff.estimate.shapes import CurveShape, Power
+from taskeff.estimate.sibling import Sibling
 
 CurveKind = Literal["power", "beta"]
 LEVEL = 0.8
@@ -55,8 +65,10 @@ class Estimate:
         interval_reason: why there is no interval, else None.
         target: share of the zero-shot-to-ceiling range asked for.
         zero_shot, ceiling: scores that the range runs between, where known.
+        zero_shot_n_test: test examples behind the first.
         family, cos_low, cap, curve_kind: what was asked.
         pilots: the pilot measurements used.
+        sibling: the same task's curve on another model, where one was used.
         warnings: sentences for the user.
         seed: seed of the random draws.
         shape: the family of curves.
@@ -73,12 +85,14 @@ class Estimate:
     interval_reason: str | None
     target: float
     zero_shot: float | None
+    zero_shot_n_test: int | None
     ceiling: float | None
     family: str
     cos_low: float | None
     cap: int
     curve_kind: CurveKind
     pilots: tuple[Pilot, ...]
+    sibling: Sibling | None
     warnings: tuple[str, ...]
     seed: int
     shape: CurveShape
@@ -116,10 +130,20 @@ class Estimate:
             },
         }
 
+    @property
+    def labels_if_reached(self) -> float | None:
+        """Median labels of the curves that reach the target, however few; None if none does."""
+        if self.posterior is None:
+            return self.labels_needed
+        labels = self.posterior.labels(self.target)
+        reached = labels[np.isfinite(labels)]
+        return float(np.median(reached)) if len(reached) else None
+
     def to_dict(self) -> dict[str, Any]:
         """The estimate as plain JSON values (`taskeff predict --json`)."""
         return {
             "labels_needed": self.labels_needed,
+            "labels_if_reached": self.labels_if_reached,
             "auc": self.auc,
             "level": LEVEL,
             "interval": None if self.intervals is None else list(self.intervals[LEVEL]),
@@ -131,6 +155,7 @@ class Estimate:
             "reach_probability": self.reach_probability,
             "target": self.target,
             "zero_shot": self.zero_shot,
+            "zero_shot_n_test": self.zero_shot_n_test,
             "ceiling": self.ceiling,
             "family": self.family,
             "cos_low": self.cos_low,
@@ -139,6 +164,12 @@ class Estimate:
             "pilots": [
                 {"budget": p.budget, "score": p.score, "n_test": p.n_test} for p in self.pilots
             ],
+            "sibling": self.sibling
+            and {
+                "source": self.sibling.source,
+                "task": self.sibling.task,
+                **self.sibling.signals,
+            },
             "warnings": list(self.warnings),
             "seed": self.seed,
         }
@@ -146,17 +177,18 @@ class Estimate:
 
 def predict(
     calibration: Calibration,
-    cos_low: float,
+    cos_low: float | None = None,
     *,
     target: float = 0.9,
     curve: CurveKind | None = None,
     pilots: Sequence[Pilot] = (),
-    zero_shot: float | None = None,
+    zero_shot: Score | float | None = None,
     ceiling: float | None = None,
+    sibling: Sibling | None = None,
     fingerprint: Mapping[str, object] | None = None,
     seed: int = 0,
 ) -> Estimate:
-    """Labels needed to reach `target` on a task with this CoS-Low.
+    """Labels needed to reach `target` on a task, given any of what can be known of it.
 
     Args:
         calibration: the family's calibration, see `Calibration.load`.
@@ -164,24 +196,35 @@ def predict(
         target: share of the zero-shot-to-ceiling range, in (0, 1]; `target_share` converts a
             score.
         curve: ``power`` is the paper's formula, labels = cap ** (target ** (a / (1 - a)))
-            (arXiv 2512.24991, section 5); ``beta`` the fitted curve. None is the calibration's
-            own.
+            (arXiv 2512.24991, section 5), of CoS-Low alone; ``beta`` the fitted curves. None is
+            the calibration's own.
         pilots: fine-tunes already made on the task.
         zero_shot: the task's zero-shot score; needed with pilots.
         ceiling: an a-priori ceiling score, if there is one.
+        sibling: the same task's curve on another model.
         fingerprint: what CoS-Low was measured with; None warns "unverified".
         seed: seed of the random draws.
 
     Raises:
-        EstimateError: an argument out of range, a fingerprint that does not fit, or a predicted
-            AUC outside (0, 1).
+        EstimateError: nothing to go by, an argument out of range, a fingerprint that does not
+            fit, or a predicted AUC outside (0, 1).
     """
     if not 0.0 < target <= 1.0:
         raise EstimateError(
             f"target {target} is not in (0, 1]; it is a share of the zero-shot-to-ceiling range"
         )
-    warnings = compare_fingerprints(calibration.fingerprint, fingerprint, calibration.family)
-    predicted = calibration.predict_auc(cos_low)
+    base = Score(zero_shot) if isinstance(zero_shot, float | int) else zero_shot
+    check(pilots, base, ceiling, calibration.cap)
+    warnings: list[str] = []
+    predicted = None
+    if cos_low is not None and calibration.line is not None:
+        warnings += compare_fingerprints(calibration.fingerprint, fingerprint, calibration.family)
+        predicted = calibration.predict_auc(cos_low)
+    elif cos_low is not None:
+        warnings.append(
+            f"CoS-Low is not used: family {calibration.family!r} does not know what it means"
+        )
+    warnings += calibration.warnings if predicted is None else predicted.warnings
     shape = Power() if curve == "power" else calibration.curve
     if curve == "beta" and shape.kind != "beta":
         raise EstimateError(
@@ -189,42 +232,115 @@ def predict(
         )
     common: dict[str, Any] = {
         "target": target,
-        "zero_shot": zero_shot,
+        "zero_shot": None if base is None else base.score,
+        "zero_shot_n_test": None if base is None else base.n_test,
         "ceiling": ceiling,
         "family": calibration.family,
         "cos_low": cos_low,
         "cap": calibration.cap,
         "curve_kind": shape.kind,
         "pilots": tuple(pilots),
+        "sibling": sibling,
         "seed": seed,
         "shape": shape,
     }
-    prior = calibration.prior if shape.kind == "beta" else None
-    if prior is None:
-        if pilots:
-            raise EstimateError(
-                f"family {calibration.family!r} cannot use pilots with curve {shape.kind!r}: that "
-                "takes a Beta curve and eight calibration tasks whose curves rise"
-            )
-        warned = (*warnings, *predicted.warnings)
-        return Estimate(
-            **_from_area(shape, target, predicted, calibration.cap), **common, warnings=warned
+    _enough(calibration, predicted, pilots, sibling, shape.kind)
+    signals = {} if sibling is None else dict(sibling.signals)
+    if predicted is not None and calibration.tasks and cos_low is not None:
+        signals["cos_low"] = cos_low
+    if sibling is not None and not calibration.tasks and sibling.cap != calibration.cap:
+        raise EstimateError(
+            f"sibling {sibling.source} is measured up to {sibling.cap} labels, family "
+            f"{calibration.family!r} up to {calibration.cap}: the areas do not compare"
         )
+    prior = None
+    if shape.kind == "beta":
+        prior = calibration.prior_given(tuple(signals), sibling and sibling.others)
+    if prior is None:
+        if predicted is None or pilots or sibling is not None:
+            raise EstimateError(_no_prior(calibration, shape.kind, sibling))
+        return Estimate(
+            **_from_area(shape, target, predicted, calibration.cap), **common, warnings=(*warnings,)
+        )
+    plain = None if predicted is None or calibration.tasks else calibration.prior_given(())
+    warnings += _assumed(pilots, base)
     if ceiling is None and prior.ceiling_logit is not None:
         warnings.append("no a-priori ceiling given: one like the calibration tasks' is assumed")
     found = update(
         prior,
-        cos_low,
+        signals,
         cap=calibration.cap,
         pilots=pilots,
-        zero_shot=zero_shot,
+        zero_shot=base,
         ceiling=ceiling,
+        area=plain and predicted and AreaEvidence(predicted.auc, calibration.line_sd, plain),
         seed=seed,
     )
     if found.effective < 50:
-        warnings.append("the pilots are unlike anything in the calibration; trust them, not this")
-    answer = _from_posterior(found, target, None if pilots else predicted)
-    return Estimate(**answer, **common, warnings=(*warnings, *predicted.warnings), posterior=found)
+        warnings.append("the evidence is unlike anything in the calibration; trust it, not this")
+    alone = not pilots and sibling is None
+    answer = _from_posterior(found, target, predicted if alone else None)
+    return Estimate(**answer, **common, warnings=(*warnings,), posterior=found)
+
+
+def _enough(
+    calibration: Calibration,
+    predicted: AucEstimate | None,
+    pilots: Sequence[Pilot],
+    sibling: Sibling | None,
+    kind: str,
+) -> None:
+    """Refuse a question without evidence.
+
+    Raises:
+        EstimateError: saying what to measure.
+    """
+    if predicted is not None:
+        return
+    if kind == "power":
+        raise EstimateError(
+            "curve 'power' is a formula of CoS-Low; measure it with `taskeff select` and `score`, "
+            "or leave the curve out"
+        )
+    if pilots or (sibling is not None and not calibration.generic):
+        return
+    if calibration.generic:
+        raise EstimateError(
+            f"family {calibration.family!r} knows how curves go, not how this task's does: "
+            "fine-tune on some 50 labels, score that and the untouched model on 50 rows or more, "
+            "and give --pilot 50:SCORE:N_TEST --zero-shot SCORE:N_TEST; or name a measured family"
+        )
+    raise EstimateError(
+        "nothing is known of the task; give its CoS-Low (--scored or --cos-low), a pilot or a "
+        "sibling"
+    )
+
+
+def _no_prior(calibration: Calibration, kind: str, sibling: Sibling | None) -> str:
+    name = calibration.family
+    if kind == "power":
+        return f"family {name!r} cannot use pilots with curve 'power'; they need a Beta curve"
+    if sibling is None:
+        return (
+            f"family {name!r} cannot use pilots: that takes a Beta curve and eight calibration "
+            "tasks whose curves rise"
+        )
+    shared = len({task.name for task in calibration.tasks} & sibling.others.keys())
+    return (
+        f"family {name!r} cannot use sibling {sibling.source}: {shared} of its own tasks are "
+        "measured there too, ten are needed; name the sibling as FAMILY:TASK of a family with "
+        "more, or use --family generic"
+    )
+
+
+def _assumed(pilots: Sequence[Pilot], base: Score | None) -> list[str]:
+    """A sentence where a score does not say how many test rows are behind it."""
+    silent = [f"the pilot at {p.budget}" for p in pilots if p.n_test is None]
+    if pilots and base is not None and base.n_test is None:
+        silent.insert(0, "zero-shot")
+    if not silent:
+        return []
+    return [f"{N_TEST} test rows are assumed behind {', '.join(silent)}; give them as SCORE:N_TEST"]
 
 
 def _from_area(
@@ -259,7 +375,7 @@ def _from_posterior(
     Args:
         found: the curves.
         target: share of the range asked for.
-        predicted: the regression's own area, which stands while there are no pilots.
+        predicted: the regression's own area and interval where CoS-Low is all there is.
     """
     labels = found.labels(target)
     needed = found.labels_needed(target)
@@ -267,8 +383,8 @@ def _from_posterior(
     auc_intervals: dict[float, tuple[float, float | None]] | dict[float, tuple[float, float]] = {
         level: interval(found.auc, level) for level in LEVELS
     }
-    if predicted is not None and predicted.interval is not None:
-        auc, auc_intervals = predicted.auc, predicted.interval
+    if predicted is not None:
+        auc, auc_intervals = predicted.auc, predicted.interval or auc_intervals
     return {
         "labels_needed": needed,
         "reachable": needed is not None,

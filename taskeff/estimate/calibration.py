@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from taskeff.curves.curve import Floats
 from taskeff.errors import EstimateError
 from taskeff.estimate.beta_curve import Rise
+from taskeff.estimate.points import TaskPoint, check_points, columns, point_from_dict
 from taskeff.estimate.prior import MIN_RISES, CurvePrior, fit_prior
 from taskeff.estimate.regression import (
     FitKind,
@@ -41,30 +41,10 @@ if TYPE_CHECKING:
     from taskeff.storage import Store
 
 SCHEMA = 1
+PRINTED_MAE = 0.086
+"""The one leave-one-out error of a line that arXiv 2512.24991 prints, Llama's."""
 LEVELS = (0.5, 0.8, 0.9)
 """Coverage levels of every interval."""
-
-
-@dataclass(frozen=True)
-class TaskPoint:
-    """One calibration task.
-
-    Attributes:
-        name: the task.
-        auc: measured data efficiency, in [0, 1].
-        cos_low: CoS-Low, in [-1, 1].
-        status: `TaskCurve.status`; a ``short`` task is listed but not fitted.
-        controls: other quantities measured on the task, by name (mean confidence, say).
-        rise: `taskeff.estimate.beta_curve.fit_rise` of the task's curve; None when it never
-            rises, or is not kept. Eight tasks with one make pilots and curve intervals possible.
-    """
-
-    name: str
-    auc: float
-    cos_low: float
-    status: str = "measured"
-    controls: Mapping[str, float] = field(default_factory=dict[str, float])
-    rise: Rise | None = None
 
 
 @dataclass(frozen=True)
@@ -87,15 +67,18 @@ class AucEstimate:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The fitted line of one family, its curve shape, and the tasks it rests on.
+    """What is known of one family: the tasks it rests on, its curve shape, its line in CoS-Low.
+
+    Families that the package ships come as parameters: a line that was printed, priors that were
+    fitted to curves which are not ours to ship, or both.
 
     Attributes:
         family: name of the family.
         fingerprint: what CoS-Low was measured with, see `taskeff.estimate.fingerprint`.
         cap: the largest budget of the curves, in labels.
         curve: the family of curves.
-        line: AUC as a function of CoS-Low.
-        tasks: the calibration tasks; empty for published coefficients.
+        line: AUC as a function of CoS-Low; None where no task has one.
+        tasks: the calibration tasks; empty for a family of parameters.
         left_out: task -> its AUC predicted from the other tasks; None if published.
         mae: mean absolute leave-one-task-out error in AUC; as stated, if published.
         mean_baseline: the same error of predicting the mean of the other tasks.
@@ -104,13 +87,17 @@ class Calibration:
         seed: seed of the bootstrap.
         source: where published coefficients are from, else None.
         caveat: what the evidence behind a family that is shipped with this package is worth.
+        priors: what a family of parameters says of curves, one prior for none and one for the
+            signals of a sibling.
+        coverage: for a family of parameters, how often its 80 % intervals held on the curves of
+            families that it had not seen: pilots -> family -> {"area", "labels"}, a share each.
     """
 
     family: str
     fingerprint: Mapping[str, object]
     cap: int
     curve: CurveShape
-    line: Line
+    line: Line | None
     tasks: tuple[TaskPoint, ...] = ()
     left_out: Mapping[str, float] | None = None
     mae: float | None = None
@@ -120,22 +107,29 @@ class Calibration:
     seed: int = 0
     source: str | None = None
     caveat: str | None = None
+    priors: tuple[CurvePrior, ...] = ()
+    coverage: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None
 
     @cached_property
     def fitted(self) -> tuple[TaskPoint, ...]:
-        """The tasks the line is fitted to: all but the short ones."""
-        return tuple(task for task in self.tasks if task.status != "short")
+        """The tasks the line is fitted to: all with a CoS-Low but the short ones."""
+        return tuple(t for t in self.tasks if t.status != "short" and t.cos_low is not None)
+
+    @property
+    def generic(self) -> bool:
+        """Whether it is made of other families' curves alone, which say little without a pilot."""
+        return self.line is None and not self.tasks
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What to know before trusting this calibration."""
-        if self.source is not None:
-            return ()
         found: list[str] = [] if self.caveat is None else [self.caveat]
         n = len(self.fitted)
+        if self.line is None or not n:
+            return tuple(found)
         if n < 10:
             found.append(f"calibrated on {n} tasks only; below 10 the fit is a guess")
-        x, auc = _columns(self.fitted)
+        x, auc = columns(self.fitted)
         moved = dfbetas(x, scale(self.line.kind, auc))
         if self.curve.kind == "beta" and self.prior is None:
             found.append(
@@ -161,15 +155,50 @@ class Calibration:
 
     @cached_property
     def prior(self) -> CurvePrior | None:
-        """What the tasks say of a new task's whole curve; None below eight with a rise."""
-        risen = [(t.rise, t.cos_low) for t in self.fitted if t.rise is not None]
-        if len(risen) < MIN_RISES or not isinstance(self.curve, Beta):
+        """What a task's CoS-Low, if the family has a line, says of its curve."""
+        return self.prior_given(("cos_low",) if self.fitted else ())
+
+    def prior_given(
+        self, names: Sequence[str], siblings: Mapping[str, Mapping[str, float]] | None = None
+    ) -> CurvePrior | None:
+        """What the tasks say of a new task's whole curve, given its signals of these names.
+
+        Args:
+            names: of the signals.
+            siblings: task -> its signals on the other model, see `TaskPoint.as_sibling`.
+
+        Returns:
+            None where the family is too small: eight tasks that rise, more with a sibling.
+        """
+        if not self.tasks:
+            return next((p for p in self.priors if set(p.signals) == set(names)), None)
+        rows: list[tuple[Rise, list[float]]] = []
+        for task in self.tasks:
+            known = {"cos_low": task.cos_low, **(siblings or {}).get(task.name, {})}
+            found = [value for name in names if (value := known.get(name)) is not None]
+            if task.status != "short" and task.rise is not None and len(found) == len(names):
+                rows.append((task.rise, found))
+        if len(rows) < MIN_RISES + max(0, len(names) - 1) or not isinstance(self.curve, Beta):
             return None
-        return fit_prior([rise for rise, _ in risen], [cos for _, cos in risen], self.curve)
+        values = zip(*(values for _, values in rows), strict=True)
+        signals = dict(zip(names, map(list, values), strict=True)) if names else {}
+        return fit_prior([rise for rise, _ in rows], signals, self.curve)
+
+    @property
+    def line_sd(self) -> float:
+        """Standard deviation of a printed line's error: a normal's is sqrt(pi / 2) times its mean
+        absolute error. Where none is printed, it is the one that is."""
+        return math.sqrt(math.pi / 2) * (PRINTED_MAE if self.mae is None else self.mae)
+
+    @cached_property
+    def _line(self) -> Line:
+        if self.line is None:
+            raise EstimateError(f"family {self.family!r} has no line in CoS-Low")
+        return self.line
 
     @cached_property
     def _left_out_lines(self) -> list[Line]:
-        return leave_one_out(self.line.kind, *_columns(self.fitted))
+        return leave_one_out(self._line.kind, *columns(self.fitted))
 
     def predict_auc(self, cos_low: float) -> AucEstimate:
         """The data efficiency of a task with this CoS-Low.
@@ -179,7 +208,7 @@ class Calibration:
         """
         if not -1.0 <= cos_low <= 1.0:
             raise EstimateError(f"CoS-Low {cos_low} is not in [-1, 1]; it is a cosine")
-        auc = self.line.auc(cos_low)
+        auc = self._line.auc(cos_low)
         if not 0.0 < auc < 1.0:
             raise EstimateError(
                 f"CoS-Low {cos_low:g} is outside what family {self.family!r} can answer: its line "
@@ -187,9 +216,13 @@ class Calibration:
             )
         warnings = list(self.warnings)
         if not self.fitted:
-            reason = "published coefficients come without residuals"
+            if self.priors and self.mae is None:
+                warnings.append(
+                    "the error of this family's line is not printed; that of Llama's is borrowed"
+                )
+            reason = "the published formula comes without residuals"
             return AucEstimate(auc, None, reason, tuple(warnings))
-        x, measured = _columns(self.fitted)
+        x, measured = columns(self.fitted)
         if not float(x.min()) <= cos_low <= float(x.max()):
             warnings.append(
                 f"CoS-Low {cos_low:g} is outside the calibrated range "
@@ -210,7 +243,7 @@ class Calibration:
             "fingerprint": dict(self.fingerprint),
             "cap": self.cap,
             "curve": {"kind": self.curve.kind, "shape": self.curve.to_dict()},
-            "fit": dataclasses.asdict(self.line),
+            "fit": self.line and dataclasses.asdict(self.line),
             "loo": {
                 "mae": self.mae,
                 "mean_baseline": self.mean_baseline,
@@ -227,6 +260,8 @@ class Calibration:
                 {**dataclasses.asdict(task), "loo_auc": left_out.get(task.name)}
                 for task in self.tasks
             ],
+            **({"priors": [p.to_dict() for p in self.priors]} if self.priors else {}),
+            **({"coverage": self.coverage} if self.coverage else {}),
         }
 
     @staticmethod
@@ -244,7 +279,7 @@ class Calibration:
                 raise EstimateError(
                     f"{where}: schema {value['schema']!r}, expected {SCHEMA}; calibrate again"
                 )
-            line = Line(**value["fit"])
+            line = None if value["fit"] is None else Line(**value["fit"])
             common: dict[str, Any] = {
                 "family": value["family"],
                 "fingerprint": value["fingerprint"],
@@ -253,10 +288,19 @@ class Calibration:
                 "seed": value["seed"],
             }
             if value["source"] is not None:
-                mae = value["loo"]["mae"]
-                return Calibration(**common, line=line, mae=mae, source=value["source"])
-            points = [_point(task) for task in value["tasks"]]
-            fitted = fit_calibration(points, **common, kind=line.kind)
+                shape = common["curve"]
+                return Calibration(
+                    **common,
+                    line=line,
+                    mae=value["loo"]["mae"],
+                    source=value["source"],
+                    caveat=value.get("caveat"),
+                    priors=tuple(CurvePrior.from_dict(p, shape) for p in value.get("priors", ())),
+                    coverage=value.get("coverage"),
+                )
+            points = [point_from_dict(task) for task in value["tasks"]]
+            kind = "fractional" if line is None else line.kind
+            fitted = fit_calibration(points, **common, kind=kind)
             return dataclasses.replace(fitted, caveat=value.get("caveat"))
         except EstimateError:
             raise
@@ -300,11 +344,6 @@ def bundled_families() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.glob("*.json"))}
 
 
-def _point(task: Mapping[str, Any]) -> TaskPoint:
-    kept = {key: value for key, value in task.items() if key not in ("loo_auc", "rise")}
-    return TaskPoint(**kept, rise=None if task["rise"] is None else Rise(**task["rise"]))
-
-
 def _locate(where: Store | str | os.PathLike[str]) -> tuple[Store, str]:
     # Storage takes pyarrow along, which a bundled family does not need.
     from taskeff.storage import Store
@@ -343,14 +382,30 @@ def fit_calibration(
     Raises:
         EstimateError: fewer than two usable tasks, a name twice, or a value out of range.
     """
-    _check(points)
+    check_points(points)
     tasks = tuple(sorted(points, key=lambda task: task.name))
-    fitted = tuple(task for task in tasks if task.status != "short")
+    common: dict[str, Any] = {
+        "family": family,
+        "fingerprint": fingerprint,
+        "cap": cap,
+        "curve": curve,
+        "tasks": tasks,
+        "seed": seed,
+    }
+    if tasks and all(task.cos_low is None for task in tasks):
+        found = Calibration(**common, line=None)
+        if found.prior is None:
+            raise EstimateError(
+                f"cannot fit family {family!r}: without CoS-Low it takes {MIN_RISES} tasks whose "
+                "curves rise"
+            )
+        return found
+    fitted = tuple(t for t in tasks if t.status != "short" and t.cos_low is not None)
     if len(fitted) < 2:
         raise EstimateError(
             f"cannot fit family {family!r}: {len(fitted)} usable task(s); calibrate at least two"
         )
-    x, auc = _columns(fitted)
+    x, auc = columns(fitted)
     names = set[str](fitted[0].controls).intersection(*(task.controls for task in fitted))
     controls = {
         name: measure_worth(kind, np.array([task.controls[name] for task in fitted]), auc, seed)
@@ -359,40 +414,11 @@ def fit_calibration(
     left_out = left_out_predictions(kind, x, auc)
     worth = measure_worth(kind, x, auc, seed)
     return Calibration(
-        family=family,
-        fingerprint=fingerprint,
-        cap=cap,
-        curve=curve,
+        **common,
         line=fit_line(kind, x, auc),
-        tasks=tasks,
         left_out=dict(zip((task.name for task in fitted), left_out.tolist(), strict=True)),
         mae=worth.mae,
         mean_baseline=float(np.mean(np.abs(auc - left_out_means(auc)))),
         cos_low=worth,
         controls=controls,
-        seed=seed,
     )
-
-
-def _columns(tasks: Sequence[TaskPoint]) -> tuple[Floats, Floats]:
-    return (
-        np.array([task.cos_low for task in tasks], dtype=np.float64),
-        np.array([task.auc for task in tasks], dtype=np.float64),
-    )
-
-
-def _check(points: Sequence[TaskPoint]) -> None:
-    seen: set[str] = set()
-    for point in points:
-        if point.name in seen:
-            raise EstimateError(f"task {point.name!r} is given twice; give each task once")
-        seen.add(point.name)
-        if not 0.0 <= point.auc <= 1.0:
-            raise EstimateError(f"task {point.name!r}: the AUC {point.auc} is not in [0, 1]")
-        if not -1.0 <= point.cos_low <= 1.0:
-            raise EstimateError(
-                f"task {point.name!r}: CoS-Low {point.cos_low} is not in [-1, 1]; it is a cosine"
-            )
-        for name, value in point.controls.items():
-            if not math.isfinite(value):
-                raise EstimateError(f"task {point.name!r}: control {name!r} is {value}")

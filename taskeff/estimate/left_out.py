@@ -96,7 +96,7 @@ def without(calibration: Calibration, name: str, curves: Mapping[str, TaskCurve]
         cap=calibration.cap,
         family=calibration.family,
         fingerprint=calibration.fingerprint,
-        kind=calibration.line.kind,
+        kind="fractional" if calibration.line is None else calibration.line.kind,
         seed=calibration.seed,
     )
 

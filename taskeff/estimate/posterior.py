@@ -1,9 +1,9 @@
-"""From CoS-Low and pilot scores to a distribution over a task's whole curve.
+"""From what is known of a task to a distribution over its whole curve.
 
 A task's curve is v * B(x; a, s) + roughness: B the Beta curve of area a and concentration s, v the
 share of the headroom above zero-shot gained at the cap, and the roughness an independent normal
-departure at every budget but the cap. A new task's (a, s, v) are drawn from the family's prior and
-weighed by its pilot scores.
+departure at every budget but the cap. A new task's (a, s, v) are drawn from the family's prior,
+given its signals, and weighed by its pilot scores.
 """
 
 # pyright: basic
@@ -11,7 +11,7 @@ weighed by its pilot scores.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,7 @@ DRAWS = 8000
 SHARES = tuple(np.linspace(0, 1, 21)[1:].tolist())
 """Shares at which the likely curve is worked out; the usual targets are among them."""
 N_TEST = 1000
-"""Test examples assumed behind a pilot score that does not say."""
+"""Test examples assumed behind a score that does not say."""
 
 
 @dataclass(frozen=True)
@@ -121,66 +121,187 @@ class Posterior:
         }
 
 
+@dataclass(frozen=True)
+class AreaEvidence:
+    """A normal opinion of the area from a line fitted to other tasks, as published ones are.
+
+    Attributes:
+        mean, sd: of the area, given CoS-Low alone.
+        plain: the prior without CoS-Low. What the line adds to it is the ratio of the two
+            densities of the area, which also stands beside other evidence.
+    """
+
+    mean: float
+    sd: float
+    plain: CurvePrior
+
+
 def update(
     prior: CurvePrior,
-    cos_low: float | None,
+    signals: Mapping[str, float],
     *,
     cap: int,
     pilots: Sequence[Pilot] = (),
-    zero_shot: float | None = None,
+    zero_shot: Score | None = None,
     ceiling: float | None = None,
+    area: AreaEvidence | None = None,
+    as_measured: bool = False,
     seed: int = 0,
     draws: int = DRAWS,
 ) -> Posterior:
-    """The task's curves, given CoS-Low and pilots.
+    """The task's curves, given what is known of it.
+
+    The true score at a pilot's budget is drawn from what the curve and the test rows say of it
+    together, the true zero-shot score from its test rows; a budget not measured has the noise of
+    a test of `N_TEST` rows, as the calibration's curves had.
 
     Args:
         prior: the family's prior.
-        cos_low: the task's CoS-Low; None for a prior fitted without it.
+        signals: the prior's signals of this task, CoS-Low for one.
         cap: the largest budget, in labels.
         pilots: scores measured so far, one a budget.
         zero_shot: zero-shot score; needed with pilots.
         ceiling: a-priori ceiling; None is one like the calibration tasks'. A curve that passes it
             raises it.
+        area: a further opinion of the area.
+        as_measured: whether the curve asked for is the one that runs through the measured scores
+            themselves, noise and all, as that of a calibration task does.
         seed: seed of the draws.
         draws: number of prior draws, and of posterior ones.
 
     Raises:
         EstimateError: pilots without zero-shot score, or a value out of range.
     """
-    base = _check(pilots, zero_shot, ceiling, cap)
+    check(pilots, zero_shot, ceiling, cap)
     rng = np.random.default_rng(seed)
+    base = np.zeros(draws)
+    if zero_shot is not None:
+        base = np.full(draws, zero_shot.score)
+        if not as_measured:
+            base = _true_share(zero_shot, draws, rng)
+    room = 1 - base
     headroom = None
     if ceiling is not None and zero_shot is not None:
-        headroom = (ceiling - zero_shot) / (1 - zero_shot)
-    area, concentration, gain = prior.draw(cos_low, headroom, draws, rng)
+        headroom = np.maximum((ceiling - base) / room, 1e-3)
     budgets = sorted(
         n for n in {*prior.shape.budgets, *(p.budget for p in pilots), cap} if n <= cap
     )
     x = np.log2(np.array(budgets, dtype=np.float64)) / np.log2(cap)
-    rise = beta_cdf(x[None, :], area[:, None], concentration[:, None])
-    weights = np.full(draws, 1 / draws)
-    if pilots:
-        at = np.log2([float(pilot.budget) for pilot in pilots]) / np.log2(cap)
-        expected = beta_cdf(at[None, :], area[:, None], concentration[:, None])
-        scatter = prior.shape.score_scatter([pilot.budget for pilot in pilots])
-        weights = _weigh(expected, gain * (1 - base), base, pilots, scatter)
-    picked = rng.choice(draws, size=draws, p=weights)
+    smooth, gain = _smooth(prior, signals, headroom, x, draws, rng)
     # The gain is what the highest point of the curve gained, so the cap itself is not rough.
-    roughness = np.where(x < 1, prior.shape.roughness, 0.0)
-    rough = rng.standard_normal((draws, len(x))) * roughness
-    level = (rise[picked] + rough) * gain[picked, None]
-    for pilot in pilots:
-        # The question is where the measured curve crosses, so a measurement is what it is.
-        level[:, budgets.index(pilot.budget)] = (pilot.score - base) / (1 - base)
-    level = np.maximum.accumulate(np.clip(level, 0.0, 1.0), axis=1)
-    if headroom is None and prior.ceiling_logit is not None:
-        headroom = float(expit(prior.ceiling_logit))
-    top = np.maximum(level[:, -1], headroom or 1e-9)
-    share = np.concatenate([np.zeros((draws, 1)), level / top[:, None]], axis=1)
+    spread = np.where(x < 1, prior.shape.roughness, 0.0) * gain[:, None]
+    if not as_measured:
+        score = base[:, None] + room[:, None] * smooth
+        test = np.sqrt(score * (1 - score) / N_TEST) / room[:, None]
+        spread = np.hypot(spread, np.where(x < 1, test, 0.0))
+    held = _held(prior, headroom, draws)
+    at = [budgets.index(pilot.budget) for pilot in pilots]
+    expected = base[:, None] + room[:, None] * smooth[:, at]
+    scatter = prior.shape.score_scatter([p.budget for p in pilots]) * (gain * room)[:, None]
+    logs = _likelihood(expected, scatter, pilots)
+    if area is not None:
+        plain, _ = _smooth(area.plain, {}, headroom, x, draws, rng)
+        before = _shares(plain, _held(area.plain, headroom, draws), x)[1]
+        logs = logs + _opinion(area, _shares(smooth, held, x)[1], before)
+    weights = np.exp(logs - logs.max())
+    weights /= weights.sum()
+    picked = rng.choice(draws, size=draws, p=weights)
+    level = smooth[picked] + rng.standard_normal(smooth.shape) * spread[picked]
+    base, room, held = base[picked], room[picked], held[picked]
+    for i, pilot in enumerate(pilots):
+        true = np.full(draws, pilot.score)
+        if not as_measured:
+            true = _true_score(pilot, expected[picked, i], scatter[picked, i], rng)
+        level[:, at[i]] = (true - base) / room
+    share, auc, top = _shares(level, held, x)
     x = np.concatenate([[0.0], x])
-    auc = ((share[:, 1:] + share[:, :-1]) / 2) @ np.diff(x)
     return Posterior(x, share, auc, top, cap, float(1 / np.sum(weights**2)))
+
+
+def _smooth(
+    prior: CurvePrior,
+    signals: Mapping[str, float],
+    headroom: Floats | None,
+    x: Floats,
+    draws: int,
+    rng: np.random.Generator,
+) -> tuple[Floats, Floats]:
+    """Curves without roughness drawn from the prior: float64 [draws, len(x)] gains, and at 1."""
+    usual = None if headroom is None else float(np.mean(headroom))
+    area, concentration, gain = prior.draw(signals, usual, draws, rng)
+    rise = beta_cdf(x[None, :], area[:, None], concentration[:, None])
+    return rise * gain[:, None], gain
+
+
+def _held(prior: CurvePrior, headroom: Floats | None, draws: int) -> Floats:
+    """float64 [draws]: the ceiling's share of the headroom; the calibration's if not known."""
+    if headroom is not None:
+        return headroom
+    return np.full(draws, 1e-9 if prior.ceiling_logit is None else expit(prior.ceiling_logit))
+
+
+def _shares(level: Floats, headroom: Floats, x: Floats) -> tuple[Floats, Floats, Floats]:
+    """Gains in shares of the headroom -> share of the range with x = 0 before it, area, top."""
+    level = np.maximum.accumulate(np.clip(level, 0.0, 1.0), axis=1)
+    top = np.maximum(level[:, -1], headroom)
+    share = np.concatenate([np.zeros((len(level), 1)), level / top[:, None]], axis=1)
+    auc = ((share[:, 1:] + share[:, :-1]) / 2) @ np.diff(np.concatenate([[0.0], x]))
+    return share, auc, top
+
+
+def _true_share(score: Score, draws: int, rng: np.random.Generator) -> Floats:
+    """float64 [draws]: what a score on so many rows says of the true one (Jeffreys' prior)."""
+    tests = score.n_test or N_TEST
+    right = score.score * tests
+    return np.minimum(rng.beta(right + 0.5, tests - right + 0.5, draws), 0.999)
+
+
+def _variances(pilots: Sequence[Pilot]) -> tuple[Floats, Floats]:
+    """Scores and their binomial variances, float64 [pilots] each."""
+    scores = np.array([pilot.score for pilot in pilots], dtype=np.float64)
+    tests = np.array([pilot.n_test or N_TEST for pilot in pilots], dtype=np.float64)
+    # Agresti-Coull: a score of 0 or 1 on few examples is not a certainty.
+    smoothed = (scores * tests + 2) / (tests + 4)
+    return scores, smoothed * (1 - smoothed) / tests
+
+
+def _likelihood(expected: Floats, scatter: Floats, pilots: Sequence[Pilot]) -> Floats:
+    """float64 [draws]: log likelihood of the pilots; 0 without any.
+
+    Args:
+        expected: float64 [draws, pilots], the smooth curves' scores.
+        scatter: float64 [draws, pilots], of single runs around them.
+        pilots: what was measured.
+    """
+    scores, binomial = _variances(pilots)
+    variance = binomial[None, :] + scatter**2
+    return -0.5 * np.sum((scores - expected) ** 2 / variance + np.log(variance), axis=1)
+
+
+def _true_score(
+    pilot: Pilot, expected: Floats, scatter: Floats, rng: np.random.Generator
+) -> Floats:
+    """float64 [draws]: the run's true score, between the curve's and the measured one."""
+    (score,), (binomial,) = _variances([pilot])
+    kept = scatter**2 / (scatter**2 + binomial)
+    noise = np.sqrt(kept * binomial) * rng.standard_normal(len(kept))
+    return expected + kept * (score - expected) + noise
+
+
+def _opinion(area: AreaEvidence, auc: Floats, before: Floats) -> Floats:
+    """float64 [draws]: log of how much likelier the opinion makes each area than the prior did.
+
+    Args:
+        area: the opinion.
+        auc: float64 [draws], the areas to weigh.
+        before: float64 [draws], areas drawn from the plain prior.
+    """
+    from scipy.stats import gaussian_kde
+
+    grid = np.linspace(0, 1, 201)
+    density = np.interp(auc, grid, gaussian_kde(before)(grid))
+    # A floor keeps areas that the prior has hardly any draws of from outweighing all others.
+    return -0.5 * ((auc - area.mean) / area.sd) ** 2 - np.log(density + 1e-3)
 
 
 def interval(values: Floats, level: float) -> tuple[float, float | None]:
@@ -205,41 +326,28 @@ def narrowing(values: Floats, by: Floats) -> float:
     return float(np.var(values)) - float(np.mean([np.var(part) for part in bins]))
 
 
-def _weigh(
-    expected: Floats, unit: Floats, base: float, pilots: Sequence[Pilot], scatter: Floats
-) -> Floats:
-    """float64 [draws]: the weight of every prior draw given the pilots; they sum to 1.
+def check(
+    pilots: Sequence[Pilot], zero_shot: Score | None, ceiling: float | None, cap: int
+) -> None:
+    """Refuse scores and budgets that are out of range.
 
-    Args:
-        expected: float64 [draws, pilots], share of the curve's highest value at the pilots.
-        unit: float64 [draws], score points per such share.
-        base: the zero-shot score.
-        pilots: what was measured.
-        scatter: float64 [pilots], of single runs around smooth curves, in such shares.
+    Raises:
+        EstimateError: naming the one, and what it may be.
     """
-    scores = np.array([pilot.score for pilot in pilots])
-    tests = np.array([pilot.n_test or N_TEST for pilot in pilots], dtype=np.float64)
-    # Agresti-Coull: a score of 0 or 1 on few examples is not a certainty.
-    smoothed = (scores * tests + 2) / (tests + 4)
-    variance = (smoothed * (1 - smoothed) / tests)[None, :] + (scatter * unit[:, None]) ** 2
-    off = scores[None, :] - base - expected * unit[:, None]
-    logs = -0.5 * np.sum(off**2 / variance + np.log(variance), axis=1)
-    weights = np.exp(logs - logs.max())
-    return weights / weights.sum()
-
-
-def _check(
-    pilots: Sequence[Pilot], zero_shot: float | None, ceiling: float | None, cap: int
-) -> float:
-    """The zero-shot score, 0 when it does not matter."""
-    if zero_shot is not None and not 0.0 <= zero_shot < 1.0:
-        raise EstimateError(f"the zero-shot score {zero_shot} is not in [0, 1)")
-    if ceiling is not None and not (zero_shot or 0.0) < ceiling <= 1.0:
+    base = 0.0 if zero_shot is None else zero_shot.score
+    if not 0.0 <= base < 1.0:
+        raise EstimateError(f"the zero-shot score {base} is not in [0, 1)")
+    if zero_shot is not None and zero_shot.n_test is not None and zero_shot.n_test < 1:
+        raise EstimateError(f"the zero-shot score: n_test is {zero_shot.n_test}")
+    if ceiling is not None and not base < ceiling <= 1.0:
         raise EstimateError(
-            f"the ceiling {ceiling} is not above the zero-shot score {zero_shot} and at most 1"
+            f"the ceiling {ceiling} is not above the zero-shot score {base} and at most 1"
         )
     if pilots and zero_shot is None:
-        raise EstimateError("pilot scores need the zero-shot score beside them; give it")
+        raise EstimateError(
+            "pilots need the score before any fine-tune beside them: score the model as it is on "
+            "the pilots' test rows and give it as --zero-shot SCORE:N_TEST"
+        )
     seen: set[int] = set()
     for pilot in pilots:
         if not 1 <= pilot.budget <= cap:
@@ -253,4 +361,3 @@ def _check(
             )
         if pilot.n_test is not None and pilot.n_test < 1:
             raise EstimateError(f"pilot at {pilot.budget} labels: n_test is {pilot.n_test}")
-    return zero_shot or 0.0

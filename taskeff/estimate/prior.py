@@ -1,8 +1,9 @@
 """What a family's calibration tasks say of a new task's curve before any pilot.
 
-Over calibration tasks (logit a, log s, logit v) of `Rise` is taken as normal around a line in
-CoS-Low, and a new task as a draw from its predictive distribution under the usual flat prior: a
-multivariate t, which carries the uncertainty of the line itself.
+Over calibration tasks (logit a, log s, logit v) of `Rise` is taken as normal around a plane in
+whatever signals are at hand (CoS-Low, a sibling's area and share at the cap, or none), and a new
+task as a draw from its predictive distribution under the usual flat prior: a multivariate t, which
+carries the uncertainty of the plane itself.
 """
 
 # pyright: basic
@@ -10,8 +11,9 @@ multivariate t, which carries the uncertainty of the line itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +24,8 @@ from taskeff.estimate.regression import expit, logit
 from taskeff.estimate.shapes import Beta
 
 MIN_RISES = 8
-"""Tasks with a rise that a prior takes: fewer say too little of a scatter in three dimensions."""
+"""Tasks with a rise that a prior takes, beside a ceiling and one signal (a task more for each
+further one): fewer say too little of a scatter in three dimensions."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,15 @@ class CurvePrior:
     """What the calibration tasks say of a new task's curve before any pilot.
 
     Attributes:
-        coefficients: float64 [features, 3]: (logit a, log s, logit v) on the features
-            (1, CoS-Low, a-priori ceiling), the last as logit of its share of the headroom; the
-            second is there if `uses_cos_low`, the last if the tasks have ceilings that differ.
+        coefficients: float64 [features, 3]: (logit a, log s, logit v) on the features (1, the
+            signals, a-priori ceiling), the last as logit of its share of the headroom and only
+            there if the tasks have ceilings that differ.
         scale: float64 [3, 3], scatter of the tasks around them.
         freedom: degrees of freedom of the predictive t.
         gram_inverse: float64 [features, features], inverse Gram matrix of the features.
         ceiling_logit: mean logit of the ceilings' share of the headroom; None if tasks have none.
         shape: the family of curves, with its roughness.
-        uses_cos_low: whether CoS-Low is among the features.
+        signals: names of the signals, in the order of their features.
     """
 
     coefficients: Floats
@@ -47,25 +50,28 @@ class CurvePrior:
     gram_inverse: Floats
     ceiling_logit: float | None
     shape: Beta
-    uses_cos_low: bool = True
+    signals: tuple[str, ...] = ()
 
     def draw(
-        self, cos_low: float | None, headroom: float | None, draws: int, rng: np.random.Generator
+        self,
+        signals: Mapping[str, float],
+        headroom: float | None,
+        draws: int,
+        rng: np.random.Generator,
     ) -> tuple[Floats, Floats, Floats]:
-        """Areas, concentrations and gains, float64 [draws] each, of a task with this CoS-Low.
+        """Areas, concentrations and gains, float64 [draws] each, of a task with these signals.
 
         Args:
-            cos_low: None for a prior fitted without it.
+            signals: exactly those of the prior.
             headroom: (ceiling - zero_shot) / (1 - zero_shot); None when unknown.
 
         Raises:
-            EstimateError: `cos_low` is missing, or is given to a prior fitted without it.
+            EstimateError: a signal is missing, or is given to a prior fitted without it.
         """
-        if (cos_low is not None) != self.uses_cos_low:
-            raise EstimateError(
-                "this prior needs a CoS-Low" if self.uses_cos_low else "this prior takes no CoS-Low"
-            )
-        features = [1.0] if cos_low is None else [1.0, cos_low]
+        if set(signals) != set(self.signals):
+            wanted = " and ".join(self.signals) or "no signal"
+            raise EstimateError(f"this prior takes {wanted}, not {' and '.join(signals) or 'none'}")
+        features = [1.0, *(signals[name] for name in self.signals)]
         if len(self.coefficients) > len(features):
             # A ceiling not known is taken to be the calibration tasks' usual one.
             features.append(_beyond(headroom, self.ceiling_logit))
@@ -80,22 +86,49 @@ class CurvePrior:
             expit(theta[:, 2]),
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """All parameters as plain JSON values."""
+        arrays = {k: v.tolist() for k, v in asdict(self).items() if isinstance(v, np.ndarray)}
+        return {
+            **arrays,
+            "freedom": self.freedom,
+            "ceiling_logit": self.ceiling_logit,
+            "signals": list(self.signals),
+        }
 
-def fit_prior(rises: Sequence[Rise], cos_low: Sequence[float] | None, shape: Beta) -> CurvePrior:
+    @staticmethod
+    def from_dict(value: Mapping[str, Any], shape: Beta) -> CurvePrior:
+        """The prior whose `to_dict` this is; the shape stands beside it."""
+        arrays = {
+            name: np.array(value[name], dtype=np.float64)
+            for name in ("coefficients", "scale", "gram_inverse")
+        }
+        return CurvePrior(
+            **arrays,
+            freedom=int(value["freedom"]),
+            ceiling_logit=value["ceiling_logit"],
+            shape=shape,
+            signals=tuple(value["signals"]),
+        )
+
+
+def fit_prior(
+    rises: Sequence[Rise], signals: Mapping[str, Sequence[float]], shape: Beta
+) -> CurvePrior:
     """The prior of a family from its calibration tasks.
 
     Args:
         rises: one fitted rise a task.
-        cos_low: CoS-Low of each, in the same order; None to leave it out.
+        signals: name -> its value for each, in the same order.
         shape: the family of curves, from `fit_shape`.
 
     Raises:
         EstimateError: fewer than eight tasks, too few for a scatter in three dimensions.
     """
-    if len(rises) < MIN_RISES:
+    if len(rises) < (needed := MIN_RISES + max(0, len(signals) - 1)):
         raise EstimateError(
             f"{len(rises)} calibration tasks have a measured rise; pilots and curve intervals "
-            "need eight"
+            f"need {needed}"
         )
     theta = np.stack(
         [
@@ -105,10 +138,8 @@ def fit_prior(rises: Sequence[Rise], cos_low: Sequence[float] | None, shape: Bet
         ],
         axis=1,
     )
-    columns = [np.ones(len(rises))]
-    if cos_low is not None:
-        columns.append(np.asarray(cos_low, dtype=np.float64))
-    design = np.stack(columns, axis=1)
+    columns = [np.asarray(values, dtype=np.float64) for values in signals.values()]
+    design = np.stack([np.ones(len(rises)), *columns], axis=1)
     rising = design.shape[1]
     known = [float(logit(rise.headroom)) for rise in rises if rise.headroom is not None]
     middle = float(np.mean(known)) if 2 * len(known) >= len(rises) else None
@@ -130,7 +161,7 @@ def fit_prior(rises: Sequence[Rise], cos_low: Sequence[float] | None, shape: Bet
         gram_inverse=np.linalg.pinv(design.T @ design),
         ceiling_logit=middle,
         shape=shape,
-        uses_cos_low=cos_low is not None,
+        signals=tuple(signals),
     )
 
 

@@ -63,7 +63,7 @@ def test_replayed_advice_never_beats_the_oracle(cases):
 def test_priors_need_eight_tasks(cases):
     rises = [case.rise for case in cases[:7]]
     with pytest.raises(EstimateError, match="7 calibration tasks"):
-        fit_prior(rises, [case.cos_low for case in cases[:7]], Beta(3.0))
+        fit_prior(rises, {"cos_low": [case.cos_low for case in cases[:7]]}, Beta(3.0))
 
 
 def test_a_flat_curve_has_no_rise():

@@ -12,7 +12,7 @@ from benchmarks.estimates.advice_replay import VALUES, Replayed
 from benchmarks.estimates.comparison import read_cases
 from benchmarks.estimates.predictors import Fold
 from taskeff.estimate.beta_curve import beta_cdf
-from taskeff.estimate.posterior import Pilot, update
+from taskeff.estimate.posterior import Pilot, Score, update
 from tests.estimate.conftest import BUDGETS, CAP
 from tests.estimate.reference import REFERENCE, needs_reference
 
@@ -28,7 +28,7 @@ class Drawn:
         self.ceiling = case.ceiling if case.ceiling > self.zero_shot else None
         room = 1 - self.zero_shot
         headroom = None if self.ceiling is None else (self.ceiling - self.zero_shot) / room
-        area, sudden, gain = (v[0] for v in prior.draw(self.cos_low, headroom, 1, rng))
+        area, sudden, gain = (v[0] for v in prior.draw({"cos_low": self.cos_low}, headroom, 1, rng))
         x = np.log2(BUDGETS) / np.log2(CAP)
         off = prior.shape.score_scatter(BUDGETS) * rng.standard_normal(len(x)) * (x < 1)
         level = np.clip(gain * (beta_cdf(x, area, sudden) + off), 0, 1)
@@ -40,10 +40,10 @@ class Drawn:
         """What is known of it after these fine-tunes."""
         return update(
             self.prior,
-            self.cos_low,
+            {"cos_low": self.cos_low},
             cap=CAP,
             pilots=[Pilot(n, self.scores[n], 10**6) for n in budgets],
-            zero_shot=self.zero_shot,
+            zero_shot=Score(self.zero_shot, 10**6),
             ceiling=self.ceiling,
             seed=self.seed,
             draws=1500,

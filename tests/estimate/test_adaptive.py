@@ -76,7 +76,7 @@ def test_rows_are_measured_until_they_are_determined(prior):
 def test_without_cos_low(cases):
     blind = scout_prior([case.curve for case in cases[:10]], {})
     assert say(blind, {0: 0.3}, cos_low=None).next_budget == 50
-    with pytest.raises(EstimateError, match="takes no CoS-Low"):
+    with pytest.raises(EstimateError, match="takes no signal"):
         say(blind, {0: 0.3})
 
 

@@ -12,7 +12,8 @@ from taskeff.errors import EstimateError
 from taskeff.estimate.advice import Prices, advise, next_pilot
 from taskeff.estimate.budget import Pilot, predict, target_share
 from taskeff.estimate.calibration import Calibration
-from taskeff.estimate.posterior import interval, update
+from taskeff.estimate.posterior import Score, interval, update
+from taskeff.estimate.words import headline, uncertainty
 from tests.estimate.conftest import BUDGETS, CAP
 
 
@@ -93,9 +94,9 @@ def test_rough_seeds_say_less(calibration):
         shape = replace(calibration.prior.shape, seed_spread=spread)
         prior = replace(calibration.prior, shape=shape)
         pilots = [Pilot(50, 0.8, 5000)]
-        known = {"cap": CAP, "pilots": pilots, "zero_shot": 0.3, "ceiling": 0.9}
+        known = {"cap": CAP, "pilots": pilots, "zero_shot": Score(0.3), "ceiling": 0.9}
         # Away from the pilot itself, which is what was measured.
-        return float(np.median(update(prior, 0.1, **known).at(np.array([0.7]))))
+        return float(np.median(update(prior, {"cos_low": 0.1}, **known).at(np.array([0.7]))))
 
     assert auc(0.3) < auc(0.0)
 
@@ -105,6 +106,73 @@ def test_a_task_that_stays_flat_is_not_reachable(calibration):
     found = predict(calibration, 0.3, pilots=pilots, zero_shot=0.3, ceiling=0.9)
     assert not found.reachable and found.labels_needed is None
     assert found.to_dict()["interval"][1] is None
+
+
+def test_a_curve_is_not_pinned_to_a_noisy_pilot(calibration):
+    """At the pilot's own budget the score stays uncertain by what its test rows leave open."""
+    known = {"cap": CAP, "zero_shot": Score(0.3, 10**6), "ceiling": 0.9}
+    at = np.log2([50.0]) / np.log2(CAP)
+
+    def scores(n_test, **options):
+        found = update(
+            calibration.prior, {"cos_low": 0.3}, pilots=[Pilot(50, 0.6, n_test)], **known, **options
+        )
+        return 0.3 + 0.7 * found.at(at)[:, 0] * found.top
+
+    # 30 of 50 right leave .07 of the score open, of which the curve takes some; a million nothing.
+    assert 0.02 < np.std(scores(50)) < 0.07
+    assert np.std(scores(10**6)) < 0.003
+    assert np.median(scores(10**6)) == pytest.approx(0.6, abs=0.01)
+    assert np.std(scores(50, as_measured=True)) < 1e-9
+
+
+def test_the_zero_shot_score_has_its_own_noise(calibration):
+    def width(n_test):
+        options = {"pilots": (Pilot(50, 0.5, 10**6),), "ceiling": 0.9}
+        found = predict(calibration, 0.3, zero_shot=Score(0.4, n_test), **options)
+        low, high = found.auc_intervals[0.8]
+        return high - low
+
+    assert width(20) > 1.05 * width(10**5)
+
+
+def test_evidence_is_optional_and_adds_up(calibration):
+    """CoS-Low, a pilot or both; what is assumed is said; nothing at all is refused."""
+    known = {"zero_shot": Score(0.3, 500), "ceiling": 0.9, "pilots": (Pilot(50, 0.5, 500),)}
+    blind, both = predict(calibration, **known), predict(calibration, 0.6, **known)
+    assert blind.cos_low is None and both.auc != blind.auc
+    assert not any("assumed" in w or "unverified" in w for w in blind.warnings)
+    silent = predict(calibration, zero_shot=0.3, ceiling=0.9, pilots=(Pilot(50, 0.5),))
+    assert any("1000 test rows are assumed behind zero-shot" in w for w in silent.warnings)
+    with pytest.raises(EstimateError, match="nothing is known"):
+        predict(calibration, zero_shot=0.3)
+    with pytest.raises(EstimateError, match="formula of CoS-Low"):
+        predict(calibration, curve="power", **known)
+
+
+@pytest.mark.parametrize("ceiling", [0.5, 0.7, 0.9, 1.0])
+@pytest.mark.parametrize("score", [0.32, 0.45, 0.7])
+def test_the_words_agree(calibration, score, ceiling):
+    pilots = (Pilot(50, score, 200), Pilot(500, score, 200)) if score > 0.4 else ()
+    options = {"zero_shot": 0.3, "ceiling": ceiling, "pilots": pilots}
+    if pilots and ceiling <= score:
+        return
+    found = predict(calibration, 0.1, **options)
+    said, sure = headline(found), uncertainty(found)
+    chance = found.reach_probability
+    assert ("about" in said.lower()) == (chance >= 0.005)
+    assert ("fall short" in said) == (0.005 <= chance < 0.5)
+    assert (f"{100 * chance:.0f} %" in said) == (0.005 <= chance < 0.995)
+    low, high = found.intervals[0.8]
+    assert ("or more" in sure or "more than" in sure) == (high is None)
+    if high is not None:
+        assert f"between {low:,.0f} and {high:,.0f}" in sure
+
+
+def test_words_of_a_formula():
+    found = predict(Calibration.load("llama-3.1-8b-instruct"), 0.65, curve="power")
+    assert headline(found).startswith("About 1,007 labels reach 90 %")
+    assert uncertainty(found).startswith("There is no interval: ")
 
 
 def test_a_target_reached_by_a_pilot_is_there(calibration):
@@ -186,7 +254,7 @@ def test_intervals_hold_their_share_with_and_without_an_end():
 @settings(max_examples=25)
 @given(st.floats(0, 0.7), st.integers(0, 10))
 def test_likely_curves_are_curves(calibration, cos_low, seed):
-    found = update(calibration.prior, cos_low, cap=CAP, seed=seed, draws=200)
+    found = update(calibration.prior, {"cos_low": cos_low}, cap=CAP, seed=seed, draws=200)
     assert np.all(found.share[:, 0] == 0) and np.all(np.diff(found.share, axis=1) >= 0)
     assert np.all(found.share <= 1) and np.all((found.auc >= 0) & (found.auc <= 1))
     x = found.crossing(0.5)
@@ -201,7 +269,7 @@ def simulate(prior, cos_low, rng, k):
     """A task drawn from the prior: pilots, true area and true crossing of 0.9, model and all."""
     zero_shot, ceiling = 0.3, 0.9
     headroom = (ceiling - zero_shot) / (1 - zero_shot)
-    area, sudden, gain = (v[0] for v in prior.draw(cos_low, headroom, 1, rng))
+    area, sudden, gain = (v[0] for v in prior.draw({"cos_low": cos_low}, headroom, 1, rng))
     from taskeff.estimate.beta_curve import beta_cdf
 
     x = np.log2(BUDGETS) / np.log2(CAP)
@@ -233,7 +301,7 @@ def test_coverage_on_simulated_tasks(calibration):
         cos_low = float(rng.uniform(0, 0.7))
         pilots, auc, labels = simulate(calibration.prior, cos_low, rng, i % 3)
         options = {"zero_shot": 0.3, "ceiling": 0.9, "seed": i, "draws": 2000}
-        found = update(calibration.prior, cos_low, cap=CAP, pilots=pilots, **options)
+        found = update(calibration.prior, {"cos_low": cos_low}, cap=CAP, pilots=pilots, **options)
         low, high = interval(found.auc, 0.8)
         area_hits.append(low <= auc <= high)
         low, high = interval(found.labels(0.9), 0.8)
@@ -251,22 +319,24 @@ def test_cost_of_labels_and_hours():
 
 
 def test_advice_follows_the_prices(calibration):
-    options = {"cap": CAP, "zero_shot": 0.3, "ceiling": 0.9}
-    found = update(calibration.prior, 0.3, **options)
+    options = {"cap": CAP, "zero_shot": Score(0.3, 10**6), "ceiling": 0.9}
+    found = update(calibration.prior, {"cos_low": 0.3}, **options)
     assert advise(found, 0, prices=Prices(1.0), value=0.0).action == "stop"
     dear = advise(found, 0, prices=Prices(1.0), value=500.0).labels
     cheap = advise(found, 0, prices=Prices(0.01), value=500.0).labels
     assert dear < cheap <= CAP
     done = advise(found, CAP, prices=Prices(0.0), value=1.0)
     assert (done.action, done.more, done.expected_gain) == ("stop", 0, 0.0)
-    flat = update(calibration.prior, 0.3, pilots=[Pilot(n, 0.9) for n in BUDGETS[:3]], **options)
+    flat = update(
+        calibration.prior, {"cos_low": 0.3}, pilots=[Pilot(n, 0.9) for n in BUDGETS[:3]], **options
+    )
     assert advise(flat, 200, prices=Prices(1.0), value=2000.0).action == "stop"
     with pytest.raises(EstimateError, match="labelled"):
         advise(found, CAP + 1, prices=Prices(1.0), value=1.0)
 
 
 def test_next_pilot_is_ahead(calibration):
-    found = update(calibration.prior, 0.3, cap=CAP)
+    found = update(calibration.prior, {"cos_low": 0.3}, cap=CAP)
     assert next_pilot(found, 0.9) in BUDGETS
     assert next_pilot(found, 0.9, labelled=200) > 200
     with pytest.raises(EstimateError, match="no next pilot"):

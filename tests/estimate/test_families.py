@@ -12,7 +12,7 @@ import pytest
 from benchmarks.estimates.predictors import Case, Fold
 from taskeff.curves.curve import data_efficiency
 from taskeff.estimate.beta_curve import fit_rise
-from taskeff.estimate.posterior import Pilot, interval, update
+from taskeff.estimate.posterior import Pilot, Score, interval, update
 
 CAP = 4000
 GRID = (16, 32, 64, 125, 250, 500, 1000, 2000, 4000)
@@ -62,10 +62,10 @@ def test_intervals_hold_on_families_unlike_the_model(rise):
             shown = GRID[: 2 * (i % 3)]
             found = update(
                 prior,
-                case.cos_low,
+                {"cos_low": case.cos_low},
                 cap=CAP,
                 pilots=[Pilot(n, case.scores[n], 500) for n in shown],
-                zero_shot=case.curve.zero_shot,
+                zero_shot=Score(case.curve.zero_shot, 10**6),
                 ceiling=case.ceiling if case.ceiling > case.curve.zero_shot else None,
                 seed=50 * family + i,
                 draws=2000,

@@ -50,12 +50,7 @@ def test_everything_is_in_the_json(ask):
 def test_the_text_says_the_same(ask):
     code, out, _ = ask(*RANGE, *PRICES, "--value", "3000", "--pilot", "50:0.55")
     assert code == 0
-    for said in (
-        "50 % interval",
-        "80 % interval",
-        "90 % interval",
-        "chance that 5000 labels",
-    ):
+    for said in ("With 80 % certainty it takes", "% of the way from zero-shot", "assumed behind"):
         assert said in out
     for said in ("in money", "GPU-hours", "advice: ", "next pilot: fine-tune on"):
         assert said in out
@@ -81,7 +76,10 @@ def test_nothing_is_worth_labelling_for_nothing(ask):
     ("options", "said"),
     [
         (("--pilot", "50:1.5", *RANGE), "50:1.5"),
-        (("--pilot", "50:0.5"), "zero-shot"),
+        (("--pilot", "50:0.5"), "--zero-shot SCORE:N_TEST"),
+        (("--zero-shot", "0.3:0"), "--zero-shot '0.3:0'"),
+        (("--pilot", "50:0.5:0", *RANGE), "50:0.5:0"),
+        (("--scored", "x.json"), "not both"),
         (("--pilot", "50:0.5", "--pilots", "x.csv", *RANGE), "not by both"),
         (("--pilots", "missing.csv", *RANGE), "missing.csv"),
         (("--value", "-1", *RANGE), "value -1"),
