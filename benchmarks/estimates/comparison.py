@@ -7,7 +7,6 @@ already reached for none.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,11 +27,12 @@ from benchmarks.estimates.predictors import (
     Predictor,
     Question,
 )
-from taskeff.curves.published import read_ceilings, read_curves, read_scores
+from taskeff.curves.published import read_scores
 from taskeff.errors import DataError
-from taskeff.estimate.beta_curve import fit_rise
 from taskeff.estimate.calibration import LEVELS
-from taskeff.estimate.posterior import Pilot
+from taskeff.estimate.folders import read_tasks
+from taskeff.estimate.posterior import Pilot, Score
+from taskeff.estimate.sibling import Sibling
 
 TARGETS = (0.8, 0.9, 0.95)
 PILOTS: tuple[tuple[int, ...], ...] = (
@@ -51,35 +51,31 @@ PILOTS: tuple[tuple[int, ...], ...] = (
 def read_cases(
     results: str | Path,
     ceilings: str | Path | None,
-    cos_low: str | Path,
+    cos_low: str | Path | None = None,
     *,
     cap: int = 5000,
 ) -> list[Case]:
-    """The tasks of a published-layout results folder whose CoS-Low is known.
+    """The tasks of a published-layout results folder, those with a CoS-Low where a file has any.
 
     Args:
         results: folder of ``{task}.json``.
         ceilings: a-priori ceilings, or None.
-        cos_low: CSV with columns ``task`` and ``cos_low``.
+        cos_low: CSV with columns ``task`` and ``cos_low``; None takes every task, without.
         cap: the largest budget considered, in labels.
 
     Raises:
         DataError: a file is missing or malformed, or fewer than three tasks are in both.
     """
-    signal = _read_cos_low(Path(cos_low))
-    curves, _ = read_curves(results, ceilings, cap=cap)
     scores = read_scores(results)
-    known = read_ceilings(ceilings) if ceilings is not None else {}
-    cases: list[Case] = []
-    for name in sorted(curves.keys() & signal.keys()):
-        ceiling = known.get(name)
-        prior = ceiling if isinstance(ceiling, float) else None
-        rise = fit_rise(curves[name], prior)
-        cases.append(Case(curves[name], scores[name], signal[name], prior, rise))
+    cases = [
+        Case(task.curve, scores[name], task.point.cos_low, task.ceiling, task.point.rise)
+        for name, task in read_tasks(results, ceilings, cos_low, cap=cap).items()
+        if cos_low is None or task.point.cos_low is not None
+    ]
     if len(cases) < 3:
         raise DataError(
-            f"{cos_low}: only {len(cases)} of its tasks are in {results}; leaving one out needs "
-            "three"
+            f"{cos_low or results}: only {len(cases)} of its tasks are in {results}; leaving one "
+            "out needs three"
         )
     return cases
 
@@ -102,7 +98,7 @@ def compare(
         targets: shares of the zero-shot-to-ceiling range.
 
     Returns:
-        JSON-ready records, see `_record` for the fields.
+        JSON-ready records, see `record` for the fields.
     """
     records: list[dict[str, Any]] = []
     folds = [Fold([c for c in cases if c is not case]) for case in cases]
@@ -113,13 +109,13 @@ def compare(
             if not budgets and (name in NEEDS_PILOTS or name in (others or {})):
                 continue
             for target in targets:
-                rows = [_row(c, p, budgets, target) for c, p in zip(cases, fitted, strict=True)]
-                records.append(_record(name, budgets, target, rows))
+                rows = [asked(c, p, budgets, target) for c, p in zip(cases, fitted, strict=True)]
+                records.append(record(name, budgets, target, rows))
     return records
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """One task's question, answer and truth; labels as log2, infinite when not reached."""
 
     answer: Answer
@@ -134,15 +130,38 @@ class _Row:
         return self.truth > self.low
 
 
-def _row(case: Case, predictor: Predictor, budgets: Sequence[int], target: float) -> _Row:
-    shown = tuple(Pilot(n, case.scores[n]) for n in budgets if n in case.scores)
-    answer = predictor(
-        Question(
-            case.cos_low, case.scores.get(0, case.curve.zero_shot), case.ceiling, shown, target
-        )
-    )
+def asked(
+    case: Case,
+    predictor: Predictor,
+    budgets: Sequence[int],
+    target: float,
+    *,
+    n_test: int | None = None,
+    seed: int = 0,
+    sibling: Sibling | None = None,
+) -> Row:
+    """A predictor's answer about a task beside the truth.
+
+    Args:
+        case: the task.
+        predictor: one that has not seen it.
+        budgets: of the pilots that it is shown; those the task lacks are left out.
+        target: share of the range.
+        n_test: test rows of every score that it is shown, drawn from the measured one by `seed`;
+            None shows the measured ones.
+        sibling: the same task on another model.
+    """
+    rng = np.random.default_rng(seed)
+
+    def measure(score: float) -> float:
+        return score if n_test is None else float(rng.binomial(n_test, score)) / n_test
+
+    shown = tuple(Pilot(n, measure(case.scores[n]), n_test) for n in budgets if n in case.scores)
+    base = Score(measure(case.scores.get(0, case.curve.zero_shot)), n_test)
+    question = Question(case.cos_low, base, case.ceiling, shown, target, sibling)
+    answer = predictor(question)
     reached = case.curve.labels_to_reach(target)
-    return _Row(
+    return Row(
         answer=answer,
         auc=case.curve.auc,
         truth=math.inf if reached is None else math.log2(max(reached, 1.0)),
@@ -151,8 +170,8 @@ def _row(case: Case, predictor: Predictor, budgets: Sequence[int], target: float
     )
 
 
-def _record(
-    name: str, budgets: tuple[int, ...], target: float, rows: Sequence[_Row]
+def record(
+    name: str, budgets: tuple[int, ...], target: float, rows: Sequence[Row]
 ) -> dict[str, Any]:
     ahead = [row for row in rows if row.open]
     crossed = [row for row in ahead if math.isfinite(row.truth)]
@@ -179,7 +198,7 @@ def _record(
     }
 
 
-def _log_labels(row: _Row) -> float:
+def _log_labels(row: Row) -> float:
     return min(max(math.log2(max(row.answer.labels, 1.0)), row.low), row.high)
 
 
@@ -187,7 +206,7 @@ def _mean(values: Any) -> float | None:
     return float(sum(values) / len(values)) if len(values) else None
 
 
-def _auroc(rows: Sequence[_Row]) -> float | None:
+def _auroc(rows: Sequence[Row]) -> float | None:
     """How well the chance of reaching separates tasks that reach from tasks that do not."""
     yes = [r.answer.reach for r in rows if math.isfinite(r.truth)]
     no = [r.answer.reach for r in rows if math.isinf(r.truth)]
@@ -196,12 +215,12 @@ def _auroc(rows: Sequence[_Row]) -> float | None:
     return float(roc_auc_score([True] * len(yes) + [False] * len(no), [*yes, *no]))
 
 
-def _accuracy(rows: Sequence[_Row]) -> float | None:
+def _accuracy(rows: Sequence[Row]) -> float | None:
     said = [(r.answer.reach, math.isfinite(r.truth)) for r in rows if r.answer.reach is not None]
     return _mean([(reach >= 0.5) == truth for reach, truth in said])
 
 
-def _label_interval(row: _Row) -> tuple[dict[float, Ends] | None, float, float]:
+def _label_interval(row: Row) -> tuple[dict[float, Ends] | None, float, float]:
     found = row.answer.label_intervals
     if found is None:
         return None, row.truth, row.high
@@ -243,18 +262,3 @@ def _coverage(
             "interval_score": float(np.mean(scores)),
         }
     return found
-
-
-def _read_cos_low(path: Path) -> dict[str, float]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    values: dict[str, float] = {}
-    for number, row in enumerate(rows, start=2):
-        try:
-            values[row["task"]] = float(row["cos_low"])
-        except (KeyError, TypeError, ValueError):
-            raise DataError(f"{path}, line {number}: expected columns task and cos_low") from None
-    return values

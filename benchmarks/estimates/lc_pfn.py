@@ -49,12 +49,12 @@ def fitter(quantiles: Callable[[np.ndarray, np.ndarray, np.ndarray], Any]) -> Fi
 
         def answer(question: Question) -> Answer:
             top = question.ceiling or 1.0
-            room = max(top - question.zero_shot, 1e-6)
+            room = max(top - question.zero_shot.score, 1e-6)
             budgets = np.array([0.0, *(float(p.budget) for p in question.pilots)])
             at = STEPS * np.log(np.maximum(budgets, 1.0)) / np.log(fold.cap)
-            scores = np.array([question.zero_shot, *(p.score for p in question.pilots)])
+            scores = np.array([question.zero_shot.score, *(p.score for p in question.pilots)])
             found = np.asarray(quantiles(at, scores, np.arange(1.0, STEPS + 1)))
-            share = (np.maximum.accumulate(found, axis=0) - question.zero_shot) / room
+            share = (np.maximum.accumulate(found, axis=0) - question.zero_shot.score) / room
             share = np.clip(np.vstack([np.zeros(len(CHANCES)), share]), 0.0, 1.0)
             middle = share[:, len(CHANCES) // 2]
             hit = np.flatnonzero(middle >= question.target)

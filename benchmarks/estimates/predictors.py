@@ -17,10 +17,13 @@ from scipy.optimize import minimize_scalar
 from taskeff.curves.curve import Floats, TaskCurve
 from taskeff.estimate.beta_curve import Rise
 from taskeff.estimate.budget import CurveKind, predict
-from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
-from taskeff.estimate.posterior import Pilot
+from taskeff.estimate.calibration import Calibration, fit_calibration
+from taskeff.estimate.folders import MeasuredTask
+from taskeff.estimate.points import TaskPoint
+from taskeff.estimate.posterior import Pilot, Score
 from taskeff.estimate.regression import FitKind
 from taskeff.estimate.shapes import Beta, CurveShape, Power, fit_shape
+from taskeff.estimate.sibling import Sibling
 
 Ends = tuple[float, float | None]
 
@@ -32,16 +35,23 @@ class Case:
     Attributes:
         curve: its measured curve.
         scores: budget -> measured score, in [0, 1].
-        cos_low: its CoS-Low.
+        cos_low: its CoS-Low; None where not measured.
         ceiling: its ceiling as known before measuring; None without.
         rise: `fit_rise` of the curve.
     """
 
     curve: TaskCurve
     scores: Mapping[int, float]
-    cos_low: float
+    cos_low: float | None
     ceiling: float | None
     rise: Rise | None
+
+    @property
+    def measured(self) -> MeasuredTask:
+        """What a family keeps of it."""
+        curve = self.curve
+        point = TaskPoint(curve.name, curve.auc, self.cos_low, curve.status, rise=self.rise)
+        return MeasuredTask(curve, point, self.ceiling)
 
 
 @dataclass(frozen=True)
@@ -67,10 +77,7 @@ class Fold:
 
     def calibrate(self, kind: FitKind) -> Calibration:
         """The same with another fit."""
-        points = [
-            TaskPoint(c.curve.name, c.curve.auc, c.cos_low, c.curve.status, rise=c.rise)
-            for c in self.cases
-        ]
+        points = [case.measured.point for case in self.cases]
         shape = self._shape
         return fit_calibration(
             points, curve=shape, cap=self.cap, family="left-out", fingerprint={}, kind=kind
@@ -86,11 +93,12 @@ class Fold:
 class Question:
     """What a predictor may see of a task."""
 
-    cos_low: float
-    zero_shot: float
+    cos_low: float | None
+    zero_shot: Score
     ceiling: float | None
     pilots: tuple[Pilot, ...]
     target: float
+    sibling: Sibling | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,7 @@ def fit_line(kind: FitKind, curve: CurveKind) -> Fitter:
         shape = Power() if curve == "power" else calibration.curve
 
         def answer(question: Question) -> Answer:
+            assert question.cos_low is not None
             found = calibration.predict_auc(question.cos_low)
             x = float(shape.inverse(question.target, found.auc))
             return Answer(found.auc, calibration.cap**x, auc_intervals=found.interval)
@@ -182,9 +191,10 @@ def _one_parameter(
 
     def answer(question: Question) -> Answer:
         top = question.ceiling or 1.0
-        room = max(top - question.zero_shot, 1e-6)
+        base = question.zero_shot.score
+        room = max(top - base, 1e-6)
         reached = np.maximum.accumulate([p.score for p in question.pilots])
-        y = np.minimum(np.maximum((reached - question.zero_shot) / room, 0.0), 1.0)
+        y = np.minimum(np.maximum((reached - base) / room, 0.0), 1.0)
         x = np.log([float(p.budget) for p in question.pilots]) / math.log(cap)
 
         def distance(strength: float) -> float:
@@ -202,19 +212,24 @@ def _one_parameter(
 
 def fit_ours(fold: Fold) -> Predictor:
     """`taskeff.estimate.budget.predict` on a calibration of the other tasks."""
-    calibration = fold.calibration
+    return asking(fold.calibration)
+
+
+def asking(calibration: Calibration, *, cos_low: bool = True) -> Predictor:
+    """`taskeff.estimate.budget.predict` on a calibration, with CoS-Low or blind to it."""
 
     def answer(question: Question) -> Answer:
         ceiling = question.ceiling
-        if ceiling is not None and ceiling <= question.zero_shot:
+        if ceiling is not None and ceiling <= question.zero_shot.score:
             ceiling = None
         found = predict(
             calibration,
-            question.cos_low,
+            question.cos_low if cos_low else None,
             target=question.target,
             pilots=question.pilots,
             zero_shot=question.zero_shot,
             ceiling=ceiling,
+            sibling=question.sibling,
         )
         labels = float(calibration.cap)
         if found.posterior is not None:

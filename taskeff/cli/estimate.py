@@ -193,6 +193,30 @@ def import_curves(
     print(f"{len(found['tasks'])} tasks written to {output}")
 
 
+@curves_app.command("fit")
+def fit_curves(
+    folder: Annotated[Path, typer.Argument(help="Folder of {task}.json result files.")],
+    output: Annotated[Path, typer.Option(help="Where to write the family (calibration.json).")],
+    name: Annotated[str, typer.Option(help="The family's name.")],
+    ceilings: Annotated[Path | None, typer.Option(help="JSON of human scores per task.")] = None,
+    cos_low: Annotated[Path | None, typer.Option(help="CSV of task, cos_low; optional.")] = None,
+    cap: Annotated[int, typer.Option(help="The largest budget considered.")] = 5000,
+) -> None:
+    """A family of your own measured curves, for `predict --family`; with or without CoS-Low."""
+    from taskeff.estimate.folders import fit_tasks, read_tasks
+
+    tasks = read_tasks(folder, ceilings, cos_low, cap=cap)
+    found = fit_tasks(tasks, family=name, cap=cap, fingerprint={})
+    found.save(str(output))
+    short = [name for name, task in tasks.items() if task.point.status == "short"]
+    print(
+        f"family {name!r}: {len(tasks)} tasks, {len(found.fitted)} with a CoS-Low, written to "
+        f"{output}"
+    )
+    if short:
+        print(f"{len(short)} measured too short a way to count: {', '.join(short)}")
+
+
 @curves_app.command("show")
 def show_curves(
     source: Annotated[Path, typer.Argument(help="File written by `curves import`.")],

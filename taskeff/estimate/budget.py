@@ -263,7 +263,7 @@ def predict(
             **_from_area(shape, target, predicted, calibration.cap), **common, warnings=(*warnings,)
         )
     plain = None if predicted is None or calibration.tasks else calibration.prior_given(())
-    warnings += _assumed(pilots, base)
+    warnings += [*_assumed(pilots, base), *_coverage(calibration, len(pilots))]
     if ceiling is None and prior.ceiling_logit is not None:
         warnings.append("no a-priori ceiling given: one like the calibration tasks' is assumed")
     found = update(
@@ -302,7 +302,7 @@ def _enough(
             "curve 'power' is a formula of CoS-Low; measure it with `taskeff select` and `score`, "
             "or leave the curve out"
         )
-    if pilots or (sibling is not None and not calibration.generic):
+    if pilots or sibling is not None:
         return
     if calibration.generic:
         raise EstimateError(
@@ -331,6 +331,25 @@ def _no_prior(calibration: Calibration, kind: str, sibling: Sibling | None) -> s
         "measured there too, ten are needed; name the sibling as FAMILY:TASK of a family with "
         "more, or use --family generic"
     )
+
+
+def _coverage(calibration: Calibration, pilots: int) -> list[str]:
+    """How often the intervals of a family for any model held on models it had not seen."""
+    if calibration.coverage is None:
+        return []
+    most = max(int(key) for key in calibration.coverage if key.isdecimal())
+    found = calibration.coverage[str(min(pilots, most)) if pilots else "sibling"]
+
+    def held(what: str) -> str:
+        shares = [100 * row[what] for name, row in found.items() if name != "all"]
+        low, high = min(shares), max(shares)
+        return f"{100 * found['all'][what]:.0f} % ({low:.0f} to {high:.0f} % by model)"
+
+    return [
+        f"family {calibration.family!r} is made of other models' curves: tried on models that it "
+        f"had not seen, its 80 % intervals held the area in {held('area')} and labels needed in "
+        f"{held('labels')}"
+    ]
 
 
 def _assumed(pilots: Sequence[Pilot], base: Score | None) -> list[str]:
@@ -383,8 +402,8 @@ def _from_posterior(
     auc_intervals: dict[float, tuple[float, float | None]] | dict[float, tuple[float, float]] = {
         level: interval(found.auc, level) for level in LEVELS
     }
-    if predicted is not None:
-        auc, auc_intervals = predicted.auc, predicted.interval or auc_intervals
+    if predicted is not None and predicted.interval is not None:
+        auc, auc_intervals = predicted.auc, predicted.interval
     return {
         "labels_needed": needed,
         "reachable": needed is not None,

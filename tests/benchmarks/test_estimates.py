@@ -9,7 +9,7 @@ from benchmarks.estimates.comparison import compare, read_cases
 from benchmarks.estimates.predictors import PREDICTORS, Case, Fold, Question
 from taskeff.errors import DataError, EstimateError
 from taskeff.estimate.beta_curve import fit_rise
-from taskeff.estimate.posterior import Pilot
+from taskeff.estimate.posterior import Pilot, Score
 from taskeff.estimate.prior import fit_prior
 from taskeff.estimate.shapes import Beta
 from tests.estimate.reference import REFERENCE, needs_reference
@@ -26,7 +26,7 @@ def test_records_are_json_and_count_every_task(cases):
 def test_a_task_is_not_in_its_own_fold(cases):
     """Changing one task's larger budgets changes nothing of what is said about it."""
     target = cases[0]
-    question = Question(target.cos_low, 0.3, 0.9, (Pilot(50, 0.5),), 0.9)
+    question = Question(target.cos_low, Score(0.3), 0.9, (Pilot(50, 0.5),), 0.9)
     changed = Case(cases[1].curve, target.scores, target.cos_low, 0.9, target.rise)
     for name, fit in PREDICTORS.items():
         one = fit(Fold([c for c in [target, *cases[1:10]] if c is not target]))(question)
@@ -47,7 +47,7 @@ def test_one_parameter_fits_pass_through_their_own_curves(cases, name):
         y = tuple(0.1 + 0.8 * (1 - (1 + n) ** -0.3) for n in (50, 100))
         expected = 0.1 ** (-1 / 0.3) - 1
     pilots = (Pilot(50, y[0]), Pilot(100, y[1]))
-    found = PREDICTORS[name](fold)(Question(0.3, 0.1, 0.9, pilots, 0.9))
+    found = PREDICTORS[name](fold)(Question(0.3, Score(0.1), 0.9, pilots, 0.9))
     assert found.labels == pytest.approx(expected, rel=0.01)
 
 
