@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.estimates import lc_pfn
 from benchmarks.estimates.predictors import Fold, Question
-from taskeff.estimate.posterior import Pilot
+from taskeff.estimate.posterior import Pilot, Score
 
 
 def test_without_the_package_there_is_a_reason(monkeypatch):
@@ -33,7 +33,7 @@ def test_a_straight_line_comes_back_as_one(cases):
 
     predictor = lc_pfn.fitter(straight)(Fold(cases[:10]))
     half = round(5000**0.5)
-    found = predictor(Question(0.3, 0.1, 0.9, (Pilot(half, 0.5),), 0.75))
+    found = predictor(Question(0.3, Score(0.1), 0.9, (Pilot(half, 0.5),), 0.75))
     assert found.auc == pytest.approx(0.5, abs=0.01)
     assert np.log(found.labels) / np.log(5000) == pytest.approx(0.75, abs=0.011)
     assert found.reach == 1.0
