@@ -235,12 +235,10 @@ def test_bad_questions(calibration, options, said):
         predict(calibration, 0.3, **options)
 
 
-def test_published_families_say_why_they_take_no_pilots():
+def test_the_published_formula_takes_no_pilots():
     llama = Calibration.load("llama-3.1-8b-instruct")
-    with pytest.raises(EstimateError, match="pilots"):
-        predict(llama, 0.3, pilots=(Pilot(50, 0.5),), zero_shot=0.1)
-    with pytest.raises(EstimateError, match="no Beta curve"):
-        predict(llama, 0.3, curve="beta")
+    with pytest.raises(EstimateError, match="cannot use pilots with curve 'power'"):
+        predict(llama, 0.3, pilots=(Pilot(50, 0.5),), zero_shot=0.1, curve="power")
 
 
 def test_intervals_hold_their_share_with_and_without_an_end():
