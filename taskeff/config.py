@@ -400,6 +400,8 @@ class RankConfig(_Section):
     targets: tuple[float, ...] = (0.8, 0.9)
     label_price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """Of one label, where the manifest gives none."""
+    allow_local: tuple[str, ...] = ()
+    """Folders of this machine that the manifest's entries may read, beside its own."""
     strict: bool = False
     """Stop at a bad entry of the manifest, rather than report and skip it."""
     seed: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class TaskeffError(Exception):
@@ -41,8 +41,21 @@ def together(problems: Sequence[TaskeffError]) -> TaskeffError:
     return TaskeffError(f"{len(problems)} things are wrong:{lines}")
 
 
+def cell(value: object, most: int = 60) -> str:
+    """A value of a row as messages quote it: cut short, rows are nobody else's business."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def names(values: Iterable[object], most: int = 20) -> str:
+    """Names of columns or fields, each cut short; a file without a header has cells for names."""
+    found = list(values)
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(f"{one!s:.40}" for one in found[:most]) + more
+
+
 def first_line(error: BaseException) -> str:
     """What an error of foreign code says, on one line, after its kind."""
     lines = str(error).strip().splitlines()
     kind = type(error).__name__
-    return f"{kind}: {lines[0].strip()}" if lines else kind
+    return f"{kind}: {lines[0].strip():.200}" if lines else kind

@@ -32,6 +32,8 @@ FULL = "the storage is full"
 READS_AT_ONCE = 32
 _SAFE_PART = re.compile(r"[A-Za-z0-9._-]+")
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
+PROTOCOLS = {"file", "local", "s3", "s3a", "gs", "gcs", "https", "hf", "az", "abfs", "abfss"}
+"""What a URI may begin with; the others of fsspec run templates, open archives, reach shells."""
 Key = TypeVar("Key")
 
 
@@ -58,6 +60,22 @@ def safe_part(name: str) -> str:
     return name
 
 
+def filesystem_of(uri: str) -> tuple[Any, str]:
+    """The file system of a path or URI, and the path there; the only place that opens one.
+
+    Raises:
+        StorageError: its protocol is none of `PROTOCOLS`, or it is a chain (`a::b`).
+        Exception: whatever the file system raises.
+    """
+    protocol = fsspec.core.split_protocol(uri)[0] or "file"
+    if "::" in uri or protocol not in PROTOCOLS:
+        what = "chains (::)" if "::" in uri else f"{protocol}: locations"
+        raise StorageError(
+            f"{what} are not read; name a file, or one at s3://, gs://, abfs://, hf:// or https://"
+        )
+    return fsspec.core.url_to_fs(uri)
+
+
 class Store:
     """Files below one URI (`results/`, `s3://bucket/prefix`, `gs://...`), addressed by parts.
 
@@ -69,7 +87,7 @@ class Store:
     def __init__(self, uri: str):
         self.uri = str(uri).rstrip("/") or "/"
         with self._named("open"):
-            self._fs, root = fsspec.core.url_to_fs(self.uri)
+            self._fs, root = filesystem_of(self.uri)
         self._root = root.rstrip("/")
         self.is_local = "file" in _protocols(self._fs)
         if self.is_local:

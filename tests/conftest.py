@@ -14,6 +14,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+@pytest.fixture(autouse=True)
+def _file_systems_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests keep files in memory too (tests/filesystems.py); nobody else's URI leads there."""
+    from taskeff import storage
+
+    monkeypatch.setattr(storage, "PROTOCOLS", storage.PROTOCOLS | {"memory", "bucket"})
+
+
 @pytest.fixture(scope="session")
 def tiny_model() -> Path:
     """The folder of the tests' model (see tests/tiny_model.py), built on first use."""

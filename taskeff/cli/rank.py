@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,9 @@ def rank(
     model: Annotated[str | None, typer.Option(help="A Hugging Face id or folder.")] = None,
     family: Annotated[str | None, typer.Option(help="A calibration's folder or name.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder or URI of the ranking.")] = None,
+    allow_local: Annotated[
+        list[str] | None, typer.Option(help="A folder that entries may read beside the manifest's.")
+    ] = None,
     strict: Annotated[bool, typer.Option(help="Stop at a bad entry of the manifest.")] = False,
     dtype: Dtype = None,
     local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
@@ -43,6 +47,8 @@ def rank(
             dotted.append(f"model.dtype={dtype}")
         if strict:
             dotted.append("strict=true")
+        if allow_local:
+            dotted.append(f"allow_local={json.dumps(allow_local)}")
         loaded = load_config(config, [*dotted, *(overrides or [])], RankConfig)
     else:
         from taskeff.estimate.calibration import Calibration
@@ -52,7 +58,7 @@ def rank(
             raise ConfigError(f"give {', '.join(missing)}, or a configuration with -c")
         measured = dict(Calibration.load(str(family)).fingerprint)
         named = named_model(str(model), dtype, measured).model_dump()
-        values = {**given, "model": named, "strict": strict}
+        values = {**given, "model": named, "strict": strict, "allow_local": allow_local or []}
         loaded = parse_config(
             overridden(values, overrides, "the options"), "the options", RankConfig
         )

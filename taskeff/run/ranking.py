@@ -91,7 +91,7 @@ class _Run:
 def _prepared(config: RankConfig, console: Console) -> _Run:
     """Everything that can be checked and listed before a worker starts."""
     engine_of(config.scoring)
-    manifest = load_manifest(config.manifest, strict=config.strict)
+    manifest = load_manifest(config.manifest, strict=config.strict, allow_local=config.allow_local)
     calibration = Calibration.load(config.family)
     settings = settings_of(calibration.fingerprint)
     if config.coslow is not None:

@@ -21,7 +21,8 @@ from typing import IO, Any
 
 import pyarrow.parquet as pq
 
-from taskeff.errors import DataError
+from taskeff.errors import DataError, names
+from taskeff.errors import cell as quoted
 
 BATCH = 1024  # rows of a Parquet file in memory at once
 PIECE = 1 << 16  # characters of a JSON list read at once
@@ -160,7 +161,7 @@ def _delimiter(header: str) -> str:
 def _columns(header: list[str]) -> list[str]:
     """The header's names; a column without one cannot be asked for, and is left out."""
     if twice := next((name for name in header if name and header.count(name) > 1), None):
-        raise DataError(f"two columns are called {twice!r}; rename one")
+        raise DataError(f"two columns are called {quoted(twice)}; rename one")
     for name in header:
         if error := _not_text(name):
             raise DataError(f"the header is {error}")
@@ -281,10 +282,10 @@ def _json_field(text: str, field: str) -> Iterator[Raw]:
         raise DataError(f"not JSON: {error}") from None
     if isinstance(found, dict):
         if field not in found:
-            raise DataError(f"no field {field!r}; it has {', '.join(found) or 'none'}")
+            raise DataError(f"no field {field!r}; it has {names(found) or 'none'}")
         found = found[field]
     if not isinstance(found, list):
-        raise DataError(f"expected a list of rows under {field!r}, found {found!r:.40}")
+        raise DataError(f"expected a list of rows under {field!r}, found {quoted(found)}")
     for number, row in enumerate(found, 1):
         yield f"entry {number}", *_checked(row)
 
@@ -330,7 +331,7 @@ def _parquet_rows(file: IO[bytes], options: Mapping[str, Any]) -> Iterator[Raw]:
     columns = options.get("columns")
     for name in columns or ():
         if name not in table.schema_arrow.names:
-            there = ", ".join(table.schema_arrow.names)
+            there = names(table.schema_arrow.names)
             raise DataError(f"no column {name!r}; there are: {there}")
     number = 0
     for batch in table.iter_batches(batch_size=BATCH, columns=columns):

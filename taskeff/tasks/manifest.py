@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
-import fsspec
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from taskeff.errors import DataError, TaskeffError
-from taskeff.storage import redact, safe_part
-from taskeff.tasks.readers import OPTIONS, format_of, in_words, located, read_file
-from taskeff.tasks.spec import TaskSpec, load_spec, reasons
+from taskeff.storage import filesystem_of, redact, safe_part
+from taskeff.tasks.readers import OPTIONS, expanded, format_of, in_words, located, read_file
+from taskeff.tasks.source import is_folder
+from taskeff.tasks.spec import TaskSpec, leaves, load_spec, reasons
 from taskeff.tasks.templates import column
 
 SpecOf = Callable[[str], TaskSpec]
+_TASK_FILES = (".yaml", ".yml")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -102,11 +104,12 @@ class _Row(BaseModel):
             raise ValueError(f"not JSON: {error}") from None
 
 
-def load_manifest(path: str, *, strict: bool = False) -> Manifest:
+def load_manifest(path: str, *, strict: bool = False, allow_local: Sequence[str] = ()) -> Manifest:
     """Every entry of the manifest at `path` (a file or any fsspec URI).
 
     Args:
         strict: a bad entry is an error, rather than listed in `problems`.
+        allow_local: folders of this machine that its entries may read, beside its own.
 
     Raises:
         DataError: the manifest cannot be read or has no usable entry, or `strict` and one is bad.
@@ -116,11 +119,19 @@ def load_manifest(path: str, *, strict: bool = False) -> Manifest:
     problems: list[Problem] = []
     seen: set[str] = set()
     folder = path.rsplit("/", 1)[0] if "/" in path else "."
-    spec_of = lru_cache(load_spec)
+    allowed = [os.path.realpath(one) for one in (folder, *allow_local) if "://" not in one]
+
+    @lru_cache
+    def spec_of(name: str) -> TaskSpec:
+        if name.endswith(_TASK_FILES):
+            _check_within([name], allowed)
+        return load_spec(name)
+
     for where, values in _records(path):
         name = str(values.get("name", "")) if isinstance(values, Mapping) else ""
         try:
             entry = _entry(values, folder, spec_of)
+            _check_within(_local_parts(entry), allowed)
             if entry.name in seen:
                 raise DataError(f"name {entry.name!r} is given twice; give each entry its own")
         except TaskeffError as error:
@@ -156,6 +167,29 @@ def _entry(values: Any, folder: str, spec_of: SpecOf) -> Entry:
     return Entry(spec, False, labels, row.price)
 
 
+def _local_parts(entry: Entry) -> list[str]:
+    """The files and folders of this machine that an entry reads."""
+    spec = entry.spec
+    found = [entry.labels] if entry.labels else []
+    if spec.dataset_path in OPTIONS:
+        found += leaves(spec.dataset_kwargs.get("data_files"))
+    elif is_folder(spec):
+        found.append(spec.dataset_path)
+    return [path for path in found if "://" not in path]
+
+
+def _check_within(paths: Sequence[str], allowed: Sequence[str]) -> None:
+    """Refuse what lies outside the folders that a manifest may read, links followed."""
+    for path in paths:
+        for file in (path, *expanded(path)):
+            real = os.path.realpath(file)
+            if not any(os.path.commonpath((real, one)) == one for one in allowed):
+                raise DataError(
+                    f"{path} is outside the manifest's folder; move it there, or allow its folder "
+                    "with --allow-local"
+                )
+
+
 def _is_blank(value: Any) -> bool:
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
@@ -181,7 +215,7 @@ def _spec(row: _Row, folder: str, spec_of: SpecOf) -> TaskSpec:
 def _template(row: _Row, folder: str, spec_of: SpecOf) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if row.task is not None:
-        is_file = row.task.endswith((".yaml", ".yml"))
+        is_file = row.task.endswith(_TASK_FILES)
         fields = spec_of(located(row.task, folder) if is_file else row.task).model_dump()
     if row.text_column is not None:
         fields["doc_to_text"] = column(row.text_column)
@@ -238,9 +272,10 @@ def _records(path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _yaml(path: str) -> Iterator[tuple[str, Any]]:
-    filesystem, name = fsspec.core.url_to_fs(path)
+    filesystem, name = filesystem_of(path)
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    values = yaml.load(filesystem.cat_file(name).decode("utf-8-sig"), loader)  # noqa: S506 - safe
+    text = filesystem.cat_file(name).decode("utf-8-sig")
+    values = yaml.load(text, loader)  # noqa: S506 - safe
     if isinstance(values, dict):
         values = values.get("datasets")
     if not isinstance(values, list):

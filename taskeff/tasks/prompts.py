@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from taskeff.errors import DataError, ModelError, first_line
+from taskeff.errors import DataError, ModelError, cell, first_line
 from taskeff.storage import digest
 from taskeff.tasks.chat import render_chat
 
@@ -119,7 +119,7 @@ class Prompter:
             )
         answer_ids = both[len(prompt_ids) :]
         if not answer_ids:
-            raise DataError(f"example {example_id!r}: the answer {target!r} has no tokens")
+            raise DataError(f"example {example_id!r}: the answer {cell(target)} has no tokens")
         if end_of_turn:
             answer_ids += self._end_of_turn(tail)
         return TokenizedExample(prompt_ids, answer_ids, example_id)

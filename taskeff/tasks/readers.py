@@ -17,10 +17,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-import fsspec
-
 from taskeff.errors import DataError, TaskeffError
-from taskeff.storage import redact
+from taskeff.storage import filesystem_of, redact
 from taskeff.tasks.formats import READERS
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
@@ -123,7 +121,7 @@ def expanded(path: str) -> list[str]:
         found = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
     else:
         with in_words(redact(path)):
-            filesystem, name = fsspec.core.url_to_fs(path)
+            filesystem, name = filesystem_of(path)
             plain = "*" not in path and filesystem.exists(name)
             names = [name] if plain else sorted(map(str, filesystem.glob(name)))
             found = [str(filesystem.unstrip_protocol(name)) for name in names]
@@ -139,7 +137,7 @@ def file_stamp(path: str) -> dict[str, str]:
         DataError: it is missing or cannot be reached.
     """
     with in_words(redact(path).split("?", 1)[0]):
-        filesystem, name = fsspec.core.url_to_fs(path)
+        filesystem, name = filesystem_of(path)
         info = filesystem.info(name)
     return {key: str(info[key]) for key in _STAMPS if info.get(key) is not None}
 
@@ -197,5 +195,5 @@ def read_file(
 
 
 def _opened(path: str) -> Any:
-    filesystem, name = fsspec.core.url_to_fs(path)
+    filesystem, name = filesystem_of(path)
     return filesystem.open(name, "rb", compression="infer")

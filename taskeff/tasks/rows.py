@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from taskeff.errors import DataError
+from taskeff.errors import DataError, cell
 from taskeff.tasks.examples import row_id
 from taskeff.tasks.metrics import choice_of
 from taskeff.tasks.readers import SourceRow
@@ -254,7 +254,7 @@ def checked_answer(spec: TaskSpec, answer: str, where: str) -> str:
     choice = choice_of(answer, spec.doc_to_choice)
     if choice is None:
         raise DataError(
-            f"{where}: answer {answer!r} is not in doc_to_choice {list(spec.doc_to_choice)}; "
+            f"{where}: answer {cell(answer)} is not in doc_to_choice {list(spec.doc_to_choice)}; "
             "mend the row or add the answer"
         )
     return choice
@@ -265,6 +265,6 @@ def is_left_out(template: str, row: Mapping[str, Any]) -> bool:
     verdict = render(template, row, field="doc_to_keep")
     if verdict not in {"True", "False"}:
         raise DataError(
-            f"doc_to_keep renders {verdict!r}; make it a comparison, which renders True or False"
+            f"doc_to_keep renders {cell(verdict)}; make it a comparison: they render True or False"
         )
     return verdict == "False"

@@ -21,7 +21,13 @@ _BUILDER = "builder:"
 def is_on_hub(spec: TaskSpec) -> bool:
     """Whether the rows come from the hub: from no file, builder or folder of that name."""
     path = spec.dataset_path
-    return not (path in OPTIONS or path.startswith(_BUILDER) or os.path.isdir(path))
+    return not (path in OPTIONS or path.startswith(_BUILDER) or is_folder(spec))
+
+
+def is_folder(spec: TaskSpec) -> bool:
+    """Whether the rows come from a folder of this machine."""
+    path = spec.dataset_path
+    return path not in OPTIONS and not path.startswith(_BUILDER) and os.path.isdir(path)
 
 
 def source_rows(spec: TaskSpec, split: str, seed: int) -> Iterator[SourceRow]:
@@ -114,8 +120,14 @@ def row_of(spec: TaskSpec, id_: str) -> str:
 
 def _hub_rows(spec: TaskSpec, split: str, **how: Any) -> Iterator[Mapping[str, Any]]:
     import datasets
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
     datasets.disable_progress_bars()
+    if spec.dataset_path in _PACKAGED_DATASETS_MODULES:
+        raise DataError(
+            f"dataset_path {spec.dataset_path!r} is a reader of its own, not a data set; use csv, "
+            "json or parquet"
+        )
     try:
         loaded: Any = datasets.load_dataset(
             spec.dataset_path, spec.dataset_name, **spec.dataset_kwargs, **how

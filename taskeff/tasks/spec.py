@@ -26,6 +26,7 @@ from taskeff.tasks.metrics import check_metric, normalise
 from taskeff.tasks.readers import OPTIONS, check_options, located
 from taskeff.tasks.templates import columns_of
 
+HUB_OPTIONS = ("revision", "data_files", "data_dir")
 REFUSED_KWARGS = ("trust_remote_code", "streaming", "split", "path", "name")
 
 
@@ -141,6 +142,19 @@ class TaskSpec(BaseModel):
                 raise ValueError(f"dataset_kwargs: {error}") from None
         return self
 
+    @model_validator(mode="after")
+    def _reads_the_hub(self) -> TaskSpec:
+        if self.dataset_path in OPTIONS or self.dataset_path.startswith("builder:"):
+            return self
+        for key in self.dataset_kwargs:
+            if key not in HUB_OPTIONS:
+                raise ValueError(f"dataset_kwargs: {key!r} is none of {', '.join(HUB_OPTIONS)}")
+        names = [self.dataset_kwargs.get("data_files"), self.dataset_kwargs.get("data_dir")]
+        for name in leaves(names):
+            if "::" in name or "://" in name or name.startswith("/") or ".." in name.split("/"):
+                raise ValueError(f"dataset_kwargs: {name!r:.80} is no file of the data set's own")
+        return self
+
     @property
     def file_options(self) -> dict[str, Any]:
         """How the task's files are read: `dataset_kwargs` without their names."""
@@ -211,6 +225,15 @@ def reasons(error: ValidationError) -> str:
         said = problem["msg"].removeprefix("Value error, ")
         found.append(f"{field}: {said}" if field else said)
     return "; ".join(found)
+
+
+def leaves(value: Any) -> list[str]:
+    """The names in lists and mappings of names."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [name for item in value for name in leaves(item)]
+    return [] if value is None else [str(value)]
 
 
 def _with_local_files(spec: TaskSpec, folder: Path) -> TaskSpec:

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from jinja2 import meta
 
-from taskeff.errors import DataError
+from taskeff.errors import DataError, first_line, names
 from taskeff.tasks import sandbox
 
 PLAIN = (str, int, float, bool, type(None))
@@ -26,7 +26,7 @@ class _Fields(dict[str, Any]):
 
     def __repr__(self) -> str:
         raise DataError(
-            f"prints the fields of {self.place!r} ({', '.join(self)}) as Python writes them; name "
+            f"prints the fields of {self.place!r} ({names(self)}) as Python writes them; name "
             "one of them"
         )
 
@@ -105,10 +105,9 @@ def render(template: str, row: Mapping[str, Any], *, field: str) -> str:
     except DataError as error:
         raise DataError(f"{field}: {error}") from None
     except jinja2.UndefinedError as error:
-        raise DataError(f"{field}: {error}; columns are: {', '.join(map(str, row))}") from None
+        raise DataError(f"{field}: {error!s:.200}; columns are: {names(row)}") from None
     except Exception as error:  # noqa: BLE001 - a template can raise whatever Python can
-        why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise DataError(f"{field}: template {template!r:.200}: {why}") from None
+        raise DataError(f"{field}: template {template!r:.200}: {first_line(error)}") from None
 
 
 def column(name: str) -> str:
