@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import warnings
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from taskeff.cli import estimate, init, label, pilot, rank, run, signal
+from taskeff.cli import estimate, families, init, label, pilot, rank, run, signal
 from taskeff.errors import TaskeffError
 
 INTERRUPTED = 130
@@ -17,17 +20,39 @@ INTERRUPTED = 130
 app = typer.Typer(
     help="How many labelled examples will this task need?",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verbs in (init.app, run.app, signal.app, label.app, pilot.app, estimate.app, rank.app):
-    app.add_typer(verbs)
+for verbs in (init, run, signal, label, pilot, estimate, families, rank):
+    app.add_typer(verbs.app)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from taskeff.finetune.cells import versions
+
+        print(f"taskeff {versions().get('taskeff', 'unknown: not installed')}")
+        raise typer.Exit
+
+
+@app.callback()
+def taskeff(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=_say_version),
+    ] = False,
+) -> None:
+    """How many labelled examples will this task need?"""
 
 
 def main() -> None:
     """Entry point: a TaskeffError is one line on standard error and exit code 2; Ctrl-C is 130."""
+    # What libraries warn of is no line of ours; -W or PYTHONWARNINGS brings it back.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        app()
+        with warnings.catch_warnings():
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")
+            app()
     except TaskeffError as error:
         line = Text.assemble(("error:", "bold red"), f" {error}")
         Console(stderr=True).print(line, soft_wrap=True)

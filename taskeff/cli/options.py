@@ -14,6 +14,7 @@ Dtype = Annotated[
     str | None,
     typer.Option(help="float32, bfloat16 or float16; default: the family's, else float32."),
 ]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")]
 Family = Annotated[
     str | None, typer.Option(help="Measure as this family was: its name, folder or file.")
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taskeff.cli.options import AsJson, Dtype, Model, TaskName, integers, named_model, show
+from taskeff.cli.options import AsJson, Dtype, Model, Quiet, TaskName, integers, named_model, show
 
 if TYPE_CHECKING:
     from taskeff.estimate.pilots import PilotFile
@@ -38,6 +38,7 @@ def pilot(
         bool, typer.Option("--ray", help="On Ray (RAY_ADDRESS, or a local one), not here.")
     ] = False,
     only_plan: Annotated[bool, typer.Option("--plan", help="Only say what it costs.")] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune on a few of the labels there are and score the rest: evidence for `predict`.
@@ -62,7 +63,7 @@ def pilot(
         cluster={} if ray else _this_machine(),
         overrides=overrides or (),
     )
-    console = Console(stderr=as_json)
+    console = Console(stderr=as_json, quiet=quiet)
     found = run(
         config,
         labels=labels or (),
@@ -78,6 +79,8 @@ def pilot(
         return
     for line in _table(found):
         print(line)
+    if quiet:
+        return
     print(f"written to {out / RESULT}; what it says of labels needed:")
     print(f"  {_next(out / RESULT, family)}")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from taskeff.cli.options import Dtype, named_model
+from taskeff.cli.options import Dtype, Quiet, named_model
 
 app = typer.Typer()
 
@@ -27,12 +27,15 @@ def rank(
     strict: Annotated[bool, typer.Option(help="Stop at a bad entry of the manifest.")] = False,
     dtype: Dtype = None,
     local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Rank many data sets by the labels they will need.
 
     With -c FILE the options may stand in the file; without it --manifest, --model, --family and
     --out are needed. Data sets are measured as the family was.
     """
+    from rich.console import Console
+
     from taskeff.config import RankConfig
     from taskeff.config_file import load_config, overridden, parse_config
     from taskeff.errors import ConfigError
@@ -62,11 +65,12 @@ def rank(
         loaded = parse_config(
             overridden(values, overrides, "the options"), "the options", RankConfig
         )
+    console = Console(quiet=quiet)
     if local:
         from taskeff.run.inline import InProcess
 
-        run(loaded, InProcess())
+        run(loaded, InProcess(), console)
     else:
         from taskeff.distributed.coslow import OnRay
 
-        run(loaded, OnRay())
+        run(loaded, OnRay(), console)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from textwrap import indent
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from taskeff.cli.options import (
     AsJson,
     Dtype,
     Model,
+    Quiet,
     TaskName,
     integers,
     shorten,
@@ -79,6 +81,7 @@ def validate(
     if found.problems:
         raise together(found.problems)
     print(f"{len(found.tasks)} tasks and {found.cells} cells are ready to run")
+    _next("plan", config, overrides)
 
 
 def _validate_pool(task: str, model: str) -> None:
@@ -107,6 +110,11 @@ def plan(config: ConfigPath, overrides: Overrides = None) -> None:
         from taskeff.run.adaptive import outlook
 
         print(outlook(made, results))
+    _next("calibrate", config, overrides)
+
+
+def _next(verb: str, config: Path, overrides: list[str] | None) -> None:
+    print("next:", shlex.join(["taskeff", verb, "-c", str(config), *(overrides or [])]))
 
 
 @app.command()
@@ -120,33 +128,44 @@ def calibrate(
     budgets: Annotated[str | None, typer.Option(help="Only these budgets: 50,100.")] = None,
     local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
     part: Annotated[str | None, typer.Option(help="With --local, a share of it: 0/2, 1/2.")] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Measure curves and CoS-Low, fit the family, predict the held-out tasks, write the report.
 
     With --tasks or --budgets only those cells are trained and published. --local needs no Ray and
     measures seed by seed, cheap cells first. Several -c end in a page that compares the families.
     """
+    from rich.console import Console
+
     from taskeff.run.driver import calibrate as run
 
     if local or part:
         from taskeff.run.inline import InlineExecutor as Executor
     else:
         from taskeff.distributed.executor import RayExecutor as Executor
+    from taskeff.storage import Store, redact
+
+    console = Console(quiet=quiet)
     loaded = [_config(config, overrides) for config in configs]
     if len(loaded) > 1:
         from taskeff.run.families import calibrate_families
 
         if part or tasks or budgets:
             raise ConfigError("--part, --tasks and --budgets go with one configuration")
-        calibrate_families(loaded, Executor)
+        calibrate_families(loaded, Executor, console)
         return
-    run(
+    found = run(
         loaded[0],
         Executor,
+        console,
         part=_part(part),
         only_tasks=split(tasks),
         only_budgets=integers("--budgets", budgets),
     )
+    if found is not None and not quiet:
+        family = redact(Store(loaded[0].storage).child(loaded[0].name).uri)
+        words = ["taskeff", "select", "--family", family, "--model", loaded[0].model.path]
+        print("next:", shlex.join([*words, "--task", "TASK.yaml", "--out", "OUT"]))
 
 
 def _part(value: str | None) -> tuple[int, int] | None:

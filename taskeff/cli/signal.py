@@ -152,10 +152,36 @@ def score(
 
     named = named_model(model, dtype or dtype_of_selection(out), None)
     found = measure(named, out, labels, kernel=kernel)
-    show(found if as_json else {k: v for k, v in found.items() if k != "kernel"}, as_json)
-    if kernel and not as_json:
-        for line in kernel_lines(found["kernel"]):
-            print(line)
+    if as_json:
+        show(found, True)
+        return
+    for line in [*score_lines(found), *(kernel_lines(found["kernel"]) if kernel else ())]:
+        print(line)
+    print(f"written to {out}/coslow.json; what it says of labels needed:")
+    print(f"  taskeff predict --family FAMILY --scored {out}/coslow.json --target 0.9")
+
+
+def score_lines(found: dict[str, Any]) -> list[str]:
+    """`coslow.json` for a person to read."""
+    low, high, n = found["cos_low_low"], found["cos_low_high"], found["n_examples"]
+    lines = [
+        f"CoS-Low of {found['task']}: {found['cos_low']:.3f} [{low:.3f}, {high:.3f}] "
+        f"({found['level']:.0%}), the median cosine between the gradients of {n} examples; their "
+        f"mean is {found['mean_cosine']:.3f}"
+        + (
+            ""
+            if found["balanced_cosine"] is None
+            else f", {found['balanced_cosine']:.3f} is the median with labels weighted equally"
+        )
+    ]
+    if found["excluded"]:
+        lines.append(f"left out, without a gradient: {', '.join(found['excluded'])}")
+    if found["duplicates"]:
+        pairs = ", ".join(" and ".join(pair) for pair in found["duplicates"])
+        lines.append(f"alike, each pair counts twice: {pairs}")
+    if found["labels_seen"] == 1:
+        lines.append("warning: all examples have one and the same label")
+    return lines
 
 
 def kernel_lines(found: dict[str, Any]) -> list[str]:
