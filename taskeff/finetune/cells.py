@@ -51,7 +51,9 @@ _NOT_HASHED = {
 
 
 PUBLISHED_RECIPE = TrainingConfig(
-    gradient_checkpointing=True, early_stopping=EarlyStopping(every_steps=4, patience=10)
+    gradient_checkpointing=True,
+    early_stopping=EarlyStopping(every_steps=4, patience=10),
+    masters="none",
 )
 """The fine-tune of the published families (arXiv 2512.24991, `configs/`), budgets and seeds aside;
 what a fine-tune is made by where no family says otherwise."""
@@ -121,7 +123,7 @@ def cell_hash(cell: Cell, config: RunConfig, data_hash: str, identity: Mapping[s
 
 def recipe_of(config: RunConfig) -> dict[str, Any]:
     """How the run's cells are made and scored, as its calibration's fingerprint keeps it."""
-    training = config.training.model_dump(mode="json", exclude=_NOT_HASHED)
+    training = config.training.model_dump(mode="json", exclude=_NOT_HASHED - {"masters"})
     return {"training": training, "test_cap": config.evaluation.test_cap}
 
 

@@ -17,6 +17,8 @@ from taskeff.errors import ConfigError, DataError, EstimateError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.pilots import PilotFile, PilotRow, ScoreRow
 from taskeff.finetune.cells import PUBLISHED_RECIPE, Cell, recipe_of, stored_recipe
+from taskeff.models import load_architecture
+from taskeff.run.checks import rounding_note
 from taskeff.run.cost import forecast, lines
 from taskeff.run.driver import measure_cells
 from taskeff.run.executor import Executor
@@ -190,6 +192,8 @@ def _differences(known: Mapping[str, Any], measured: Mapping[str, Any]) -> Itera
 
 def _notes(plan: Plan) -> Iterator[str]:
     (task,) = plan.tasks.values()
+    if rounding := rounding_note(plan.config, load_architecture(plan.config.model)):
+        yield rounding
     training, tested = plan.config.training, len(task.test_subset(plan.config.evaluation.test_cap))
     if tested < FEW_TEST_ROWS:
         yield (

@@ -145,6 +145,9 @@ def test_its_cost_alone(cli, tiny_model, tmp_path, nothing_is_trained):
     options = ("--model", tiny_model, "--task", task_file(tmp_path), "--out", tmp_path / "out")
     code, said, _ = cli("pilot", *options, "--budgets", "8", "--plan")
     assert code == 0 and "2 cells: 0 done, 2 to measure" in said
+    assert "training.masters none" not in said
+    rounded = cli("pilot", *options, "--budgets", "8", "--plan", "--dtype", "bfloat16")[1]
+    assert "training.masters none: a step of 1e-05 is lost on about" in rounded
     assert "the published: all weights, learning rate 1e-05, at most 500 steps of 32" in said
     assert not (tmp_path / "out/pilots.json").exists()
 
