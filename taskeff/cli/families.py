@@ -27,7 +27,7 @@ def families(as_json: AsJson = False) -> None:
     console = Console(highlight=False, soft_wrap=True, markup=False)
     for one in found:
         model, tasks = one["model"] or "any model", one["tasks"]
-        rests = f"{tasks} tasks with curves" if tasks else "coefficients alone"
+        rests = f"{tasks} tasks with curves" if tasks else "shipped as parameters"
         console.print(f"{one['name']}: {model}; {rests}, up to {one['cap']:,} labels")
         for key in ("evidence", "caveat"):
             if one[key]:
