@@ -106,6 +106,11 @@ class TrainingConfig(_Section):
     checkpoint_minutes: float | None = Field(default=None, gt=0)
     """Store a state to resume from so often inside a cell; removed once the cell is published."""
 
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _no_is_a_word(cls, value: Any) -> Any:
+        return "no" if value is False else value  # as YAML reads an unquoted no
+
     @field_validator("deepspeed_config", mode="before")
     @classmethod
     def _read_deepspeed_config(cls, value: Any) -> Any:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
-from yaml import YAMLError
 
 from taskeff.config import RunConfig
 from taskeff.errors import ConfigError
@@ -39,7 +38,7 @@ def read_values(path: str | Path, overrides: list[str] | None) -> dict[Any, Any]
         loaded = OmegaConf.load(path)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file") from None
-    except (OSError, YAMLError, OmegaConfBaseException, UnicodeDecodeError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - YAML's and OmegaConf's readers raise what they like
         raise ConfigError(f"{path}: not a readable configuration: {error}") from None
     return overridden(loaded, overrides, str(path))
 
@@ -50,14 +49,14 @@ def overridden(values: Any, overrides: list[str] | None, source: str) -> dict[An
     Raises:
         ConfigError: not keys and values, or an override that is none.
     """
+    if not (isinstance(values, Mapping) or OmegaConf.is_dict(values)):
+        raise ConfigError(f"{source}: expected keys and values at the top level")
     try:
         # Values are YAML as in the file: `tasks.calibration=[a,b]`, `training.epochs=3`.
-        merged = OmegaConf.merge(values, OmegaConf.from_dotlist(overrides or []))
+        merged = OmegaConf.merge(cast("Any", values), OmegaConf.from_dotlist(overrides or []))
         found = OmegaConf.to_container(merged, resolve=True)
-    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - see above
         raise ConfigError(f"{source}: not a readable configuration: {error}") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{source}: expected keys and values at the top level")
     return dict(cast("dict[Any, Any]", found))
 
 
@@ -77,7 +76,10 @@ def parse_config(values: Any, source: str, schema: type[Schema] = RunConfig) -> 
 def _explain(problem: Any, section: type[BaseModel]) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
-        return f"{where}: {problem['msg']}" if where else str(problem["msg"])
+        said = f"{where}: {problem['msg']}" if where else str(problem["msg"])
+        if isinstance(problem["input"], bool):
+            said += "; YAML reads yes, no, on and off as true and false: a word is put in quotes"
+        return said
     for part in problem["loc"][:-1]:
         annotation: Any = section.model_fields[str(part)].annotation
         section = next(

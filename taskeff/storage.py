@@ -210,7 +210,8 @@ class Store:
     def write_table(self, table: pa.Table, *parts: str) -> None:
         """Publish a table as Parquet."""
         buffer = io.BytesIO()
-        pq.write_table(table, buffer)
+        with self._named("write", *parts):
+            pq.write_table(table, buffer)
         self.write_bytes(buffer.getvalue(), *parts)
 
     def read_table(self, *parts: str) -> pa.Table:
@@ -277,7 +278,7 @@ def _written_aside(target: str, source: IO[bytes]) -> Iterator[str]:
 def _why(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{FULL}; make room and run the same command again"
-    return redact(str(error)) or type(error).__name__
+    return redact(" ".join(str(error).split())) or type(error).__name__
 
 
 def _protocols(filesystem: fsspec.AbstractFileSystem) -> tuple[str, ...]:

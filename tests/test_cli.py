@@ -7,6 +7,8 @@ import sys
 import pytest
 import yaml
 
+from taskeff.config_file import load_config
+from taskeff.errors import ConfigError
 from tests.helpers import run_cli, run_values, write_config
 
 
@@ -206,3 +208,11 @@ def test_predict_imports_neither_torch_nor_ray():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_yes_and_no_of_yaml_are_the_words_that_were_meant(tmp_path):
+    path = write_config(tmp_path, run_values(tmp_path / "m", tmp_path))
+    loaded = load_config(path, ["training.mixed_precision=no"])
+    assert loaded.training.mixed_precision == "no"
+    with pytest.raises(ConfigError, match=r"strategy: .* YAML reads yes, no, on and off as true"):
+        load_config(path, ["training.strategy=off"])

@@ -70,9 +70,7 @@ def score_confidence(
     )
     found = {k: _confidence(answer, metric) for k, answer in zip(fits, answers, strict=True)}
     return [
-        found[k]
-        if k in found
-        else Confidence(None, f"{len(prompt)} prompt tokens exceed the {room} there is room for")
+        found[k] if k in found else Confidence(None, too_long(len(prompt), room))
         for k, prompt in enumerate(prompts)
     ]
 
@@ -81,6 +79,14 @@ def prompt_room(architecture: PreTrainedConfig, max_new_tokens: int) -> int | No
     """Tokens that a prompt may have beside its answer; None where the model has no window."""
     limit = window(architecture)
     return None if limit is None else limit - max_new_tokens
+
+
+def too_long(tokens: int, room: int | None) -> str:
+    """Why a prompt has no confidence, and what helps."""
+    return (
+        f"{tokens} prompt tokens exceed the {room} there is room for; shorten doc_to_text, or cut "
+        "with on_long truncate (--on-long)"
+    )
 
 
 def truncated(prompt: Sequence[int], room: int) -> Sequence[int]:

@@ -60,9 +60,10 @@ def select(
             raise DataError(f"pool row {index}: confidence {value}; score the row again")
     known = [index for index, value in enumerate(confidences) if value is not None]
     if len(known) < n:
+        without = len(confidences) - len(known)
+        fix = "add rows" if len(confidences) < n else f"{without} rows have none"
         raise DataError(
-            f"the pool has {len(known)} rows with a confidence, fewer than the {n} to label; "
-            "add rows"
+            f"the pool has {len(known)} rows with a confidence, fewer than the {n} to label; {fix}"
         )
     ordered = sorted(known, key=lambda index: (confidences[index] or 0.0, index))
     size = len(known) if strategy == "random" else max(n, round(quantile * len(known)))

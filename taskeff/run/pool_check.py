@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from taskeff.config import SHARD_ROWS, CosLowConfig, ModelConfig
-from taskeff.coslow.confidence import prompt_room
+from taskeff.coslow.confidence import prompt_room, too_long
 from taskeff.coslow.pool import SpecPool
 from taskeff.coslow.shards import Shard, read_shards
 from taskeff.errors import DataError
@@ -83,7 +83,7 @@ def _note(found: PoolCheck, shard: Shard, room: int | None) -> None:
             found.counts["cannot be read or rendered"] += 1
         elif room is not None and length > room:
             found.counts["are too long"] += 1
-            error = f"{length} prompt tokens exceed the {room} there is room for"
+            error = too_long(length, room)
         else:
             found.counts["can be used"] += 1
         if error and len(found.problems) < SHOWN:

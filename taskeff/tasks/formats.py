@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import pyarrow.parquet as pq
 
-from taskeff.errors import DataError, names
+from taskeff.errors import DataError, first_line, names
 from taskeff.errors import cell as quoted
 
 BATCH = 1024  # rows of a Parquet file in memory at once
@@ -271,8 +271,9 @@ def _json_line(line: str) -> tuple[Mapping[str, Any] | None, str | None]:
         return _checked(_JSON.decode(line))
     except RecursionError:
         return None, "lists or objects are nested too deeply"
-    except ValueError as error:
-        return None, f"not JSON: {error}; mend the line"
+    except Exception as error:  # noqa: BLE001 - whatever a parser raises is its line's fault
+        why = str(error) if isinstance(error, ValueError) else first_line(error)
+        return None, f"not JSON: {why}; mend the line"
 
 
 def _json_field(text: str, field: str) -> Iterator[Raw]:
