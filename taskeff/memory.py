@@ -1,14 +1,19 @@
-"""The C heap of this process: when it keeps what is freed, when it gives it back to the system.
+"""What memory a device has left; when the C heap keeps what is freed, when it gives it back.
 
-Only glibc has these calls and the need of them; elsewhere they do nothing.
+Only glibc has the heap's calls and the need of them; elsewhere they do nothing.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _MOST = 2**31 - 1
@@ -56,6 +61,20 @@ def keep_loaded() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes to plan with: most of what is free on a GPU, half of what is free on the host."""
+    if device.type == "cuda":
+        import torch
+
+        # What the allocator holds and nobody uses is free too.
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(0.8 * (torch.cuda.mem_get_info(device)[0] + held))
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (ValueError, OSError, AttributeError):
+        return 4 << 30
 
 
 def _call(name: str) -> Callable[..., int] | None:

@@ -11,7 +11,6 @@ Shapes: N examples, T tokens, D hidden, O out features, R LoRA rank, L answer to
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from taskeff.coslow.passes import Work, backward
 from taskeff.errors import DataError
 from taskeff.lm.packing import common_prefix
 from taskeff.lm.ragged import Ragged, lay_out, lay_out_prefix, rows_of
-from taskeff.memory import kept_heap
+from taskeff.memory import free_bytes, kept_heap
 from taskeff.models import window
 from taskeff.tasks.prompts import TokenizedExample
 
@@ -275,18 +274,6 @@ def _even(blocks: int, groups: int) -> list[range]:
     groups = min(groups, blocks)
     ends = [blocks * number // groups for number in range(groups + 1)]
     return [range(start, end) for start, end in pairwise(ends)]
-
-
-def free_bytes(device: torch.device) -> int:
-    """Bytes to plan with: most of what is free on a GPU, half of what is free on the host."""
-    if device.type == "cuda":
-        # What the allocator holds and nobody uses is free too.
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(0.8 * (torch.cuda.mem_get_info(device)[0] + held))
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (ValueError, OSError, AttributeError):
-        return 4 << 30
 
 
 def _probe(model: PreTrainedModel) -> Ragged:

@@ -17,13 +17,13 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from taskeff.config import ModelConfig, ScoringConfig
 from taskeff.coslow.engines import held_model
-from taskeff.coslow.gradients import MAX_TOKENS, Example, Part, Plan, free_bytes
+from taskeff.coslow.gradients import MAX_TOKENS, Example, Part, Plan
 from taskeff.coslow.gram import Floats, Gradients, Gram, Tiles
 from taskeff.coslow.linears import LoRA
 from taskeff.distributed.session import fixed_resources
 from taskeff.distributed.trainer import reason
 from taskeff.errors import ClusterError, TaskeffError
-from taskeff.memory import return_memory
+from taskeff.memory import free_bytes, return_memory
 from taskeff.models import load_architecture
 
 RESTARTS = 3  # of an actor, and tries of what it was doing

@@ -70,6 +70,11 @@ def _shared(
     return [found[index] for index in range(len(lengths))]
 
 
+def prompts_of(prompter: Prompter, examples: Sequence[Example]) -> list[Sequence[int]]:
+    """What `evaluate` puts to the model, tokenised."""
+    return [prompter.prompt_ids(example.text) for example in examples]
+
+
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "target", "text", "choice")])
 
 
@@ -81,6 +86,7 @@ def evaluate(
     *,
     max_tokens: int,
     strategy: Strategy | None = None,
+    prompts: Sequence[Sequence[int]] | None = None,
 ) -> Evaluation:
     """Score `model` on labelled test `examples` by pure greedy decoding.
 
@@ -88,9 +94,11 @@ def evaluate(
         max_tokens: tokens that go through the model at once.
         strategy: what shares `model` over workers: they take part of the rows each, in place,
             and all return the same scores.
+        prompts: the examples' token ids, where they are known from an earlier evaluation.
     """
     started = time.perf_counter()
-    prompts = [prompter.prompt_ids(example.text) for example in examples]
+    if prompts is None:
+        prompts = prompts_of(prompter, examples)
     choices = prompter.choice_ids(spec.doc_to_choice) if spec.doc_to_choice else None
 
     def answer(rows: Sequence[int]) -> list[Generation]:

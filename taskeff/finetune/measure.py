@@ -15,7 +15,7 @@ from taskeff.config import RunConfig
 from taskeff.errors import ModelError, StorageError
 from taskeff.finetune.cells import Cell, TaskSeed, cell_folder, read_results, versions
 from taskeff.finetune.checkpoints import Checkpoints, publish_weights
-from taskeff.finetune.evaluate import Evaluation, evaluate
+from taskeff.finetune.evaluate import Evaluation, evaluate, prompts_of
 from taskeff.finetune.loop import FineTuner, Training
 from taskeff.models import check_cuda, load_model, load_tokenizer
 from taskeff.storage import Store
@@ -89,6 +89,7 @@ class _Shared:
         self.task, self.config, self.seed, self.workers = task, config, seed, workers
         self._prompter = Prompter(load_tokenizer(config.model), task.spec.description)
         self._test = task.test_subset(config.evaluation.test_cap)
+        self._prompts = prompts_of(self._prompter, self._test)
         strategy = config.training.strategy
         alone = workers.num_processes == 1 and strategy in ("auto", "single")
         self._model = load_model(config.model, str(workers.device) if alone else "cpu")
@@ -104,6 +105,7 @@ class _Shared:
             self._test,
             max_tokens=self.config.evaluation.max_tokens_per_pack,
             strategy=self._tuner.strategy if self._tuner else None,
+            prompts=self._prompts,
         )
         if training and self._tuner and self.config.training.keep_checkpoints:
             publish_weights(self._tuner.strategy, folder)

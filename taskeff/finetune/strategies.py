@@ -20,13 +20,14 @@ import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import get_cosine_schedule_with_warmup
 
 from taskeff.config import TrainingConfig
 from taskeff.errors import ClusterError, ConfigError, TaskeffError
 from taskeff.finetune.workers import ensure_group
+from taskeff.memory import free_bytes
 
 log = logging.getLogger(__name__)
 
@@ -290,6 +291,32 @@ class Sharded(Strategy):
         # The first pass makes the buffers that weights are gathered into. Were it one of
         # evaluation, in inference mode, they could never be trained with.
         self._pass_idly()
+
+    @contextmanager
+    def in_step(self) -> Iterator[None]:
+        with self._gathered(), super().in_step():
+            yield
+
+    @contextmanager
+    def _gathered(self) -> Iterator[None]:
+        """Inside, every worker holds the whole model, where all have room for it and as much
+        again: else each decoded token gathers every block anew."""
+        half = torch.bfloat16.itemsize if self._half else None
+        sizes = (p.numel() * (half or p.element_size()) for p in self.module.parameters())
+        room = 2 * sum(sizes) <= free_bytes(self.device)
+        if self._total(int(room)) < self.workers.num_processes:
+            yield
+            return
+        model: Any = self.module
+        model.set_reshard_after_forward(False)
+        self._pass_idly()
+        try:
+            yield
+        finally:
+            model.set_reshard_after_forward(True)
+            for part in model.modules():
+                if isinstance(part, FSDPModule):
+                    part.reshard()
 
 
 class ZeRO(Strategy):

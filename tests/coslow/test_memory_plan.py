@@ -2,7 +2,7 @@
 
 import torch
 
-from taskeff.coslow.gradients import free_bytes
+from taskeff.memory import free_bytes
 
 
 def test_what_the_allocator_holds_unused_is_free(monkeypatch):

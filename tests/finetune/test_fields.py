@@ -12,7 +12,14 @@ from taskeff.errors import ConfigError
 from taskeff.finetune.loop import FineTuner
 from taskeff.models import load_model, model_config
 from taskeff.run.plan import make_plan
-from tests.finetune.small import folders, measure_cells, measure_interrupted, results, small_config
+from tests.finetune.small import (
+    folders,
+    measure_cells,
+    measure_interrupted,
+    results,
+    small_config,
+    the_task,
+)
 
 BASE = {"max_steps": 4, "batch_size": 4, "learning_rate": 2e-3}
 PLAIN = {"budgets": [8], "early_stopping": None, "max_steps": 4}
@@ -209,15 +216,21 @@ def test_evaluation(tiny_model, tmp_path):
     values = small_config(tiny_model, tmp_path, **PLAIN).model_dump(mode="json")
     values["evaluation"] = {"test_cap": 5, "max_tokens_per_pack": 64}
     config = RunConfig.model_validate(values)
-    most = []
+    most, asked = [], []
     from taskeff.finetune import evaluate
+    from taskeff.tasks.prompts import Prompter
 
-    greedy = evaluate.greedy
+    greedy, prompt_ids = evaluate.greedy, Prompter.prompt_ids
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             evaluate, "greedy", lambda *a, **k: (most.append(k["max_tokens"]), greedy(*a, **k))[1]
         )
+        patch.setattr(
+            Prompter, "prompt_ids", lambda self, text: asked.append(text) or prompt_ids(self, text)
+        )
         measure_cells(config)
+    tested = [example.text for example in the_task().test_subset(5)]
+    assert [asked.count(text) for text in tested] == [1] * 5  # for both cells
     assert {result["n_test"] for result in results(config).values()} == {5}
     assert set(most) == {64}
 
