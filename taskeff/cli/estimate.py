@@ -163,7 +163,11 @@ def _say(estimate: Estimate, found: dict[str, Any]) -> None:
             f"for {price}"
         )
     if found["next_pilot"]:
-        console.print(f"most informative next pilot: fine-tune on {found['next_pilot']} labels")
+        more = max(0, found["next_pilot"] - found["labelled"])
+        console.print(
+            f"what would sharpen this most per label: a next pilot: fine-tune on "
+            f"{found['next_pilot']} labels ({more} more)"
+        )
     for warning in found["warnings"]:
         console.print(Text.assemble(("warning:", "yellow"), f" {warning}"))
 

@@ -263,52 +263,6 @@ def test_likely_curves_are_curves(calibration, cos_low, seed):
             assert row[-1] < 0.5
 
 
-def simulate(prior, cos_low, rng, k):
-    """A task drawn from the prior: pilots, true area and true crossing of 0.9, model and all."""
-    zero_shot, ceiling = 0.3, 0.9
-    headroom = (ceiling - zero_shot) / (1 - zero_shot)
-    area, sudden, gain = (v[0] for v in prior.draw({"cos_low": cos_low}, headroom, 1, rng))
-    from taskeff.estimate.beta_curve import beta_cdf
-
-    x = np.log2(BUDGETS) / np.log2(CAP)
-    level = beta_cdf(x, area, sudden)
-    # A pilot is a score, as rough as scores are; the rest is known as a running maximum only.
-    off = np.full(len(x), prior.shape.roughness)
-    off[:k] = prior.shape.score_scatter(BUDGETS[:k])
-    level = gain * (level + off * rng.standard_normal(len(x)) * (x < 1))
-    score = np.clip(zero_shot + (1 - zero_shot) * level, 0, 1)
-    noisy = rng.binomial(1000, score[:k]) / 1000
-    score[:k] = noisy
-    pilots = [Pilot(n, float(s), 1000) for n, s in zip(BUDGETS, noisy)]
-    raised = np.maximum.accumulate(np.maximum(score, zero_shot)) - zero_shot
-    share = np.concatenate([[0], raised / max(raised[-1], ceiling - zero_shot)])
-    x = np.concatenate([[0], x])
-    auc = np.sum((share[1:] + share[:-1]) / 2 * np.diff(x))
-    hit = np.flatnonzero(share >= 0.9)
-    labels = np.inf
-    if len(hit):
-        labels = CAP ** np.interp(0.9, share[hit[0] - 1 : hit[0] + 1], x[hit[0] - 1 : hit[0] + 1])
-    return pilots, auc, labels
-
-
-@pytest.mark.slow
-def test_coverage_on_simulated_tasks(calibration):
-    rng = np.random.default_rng(7)
-    area_hits, label_hits = [], []
-    for i in range(2400):
-        cos_low = float(rng.uniform(0, 0.7))
-        pilots, auc, labels = simulate(calibration.prior, cos_low, rng, i % 3)
-        options = {"zero_shot": 0.3, "ceiling": 0.9, "seed": i, "draws": 2000}
-        found = update(calibration.prior, {"cos_low": cos_low}, cap=CAP, pilots=pilots, **options)
-        low, high = interval(found.auc, 0.8)
-        area_hits.append(low <= auc <= high)
-        low, high = interval(found.labels(0.9), 0.8)
-        label_hits.append(low <= labels <= (math.inf if high is None else high))
-    print(np.mean(area_hits), np.mean(label_hits))
-    assert 0.78 <= np.mean(area_hits) <= 0.82
-    assert 0.78 <= np.mean(label_hits) <= 0.84
-
-
 def test_cost_of_labels_and_hours():
     cost = Prices(0.5, 2.0, hours_per_label=0.01, hours_fixed=1.0).cost(100)
     assert cost == {"labels": 100, "gpu_hours": 2.0, "money": 54.0}
