@@ -101,6 +101,8 @@ CORPUS: dict[str, Callable[[Sequence[str], Sequence[str]], float]] = {
 }
 """Metrics of all examples together."""
 METRICS = (*PER_EXAMPLE, *CORPUS)
+FIRST_LINE = ("exact_match", "accuracy", "f1")
+"""Metrics that read an answer's first line alone."""
 
 
 def score(metric: str, predictions: Sequence[str], targets: Sequence[str]) -> float:

@@ -6,6 +6,7 @@ that line.
 
 from __future__ import annotations
 
+import ast
 import random
 from array import array
 from collections.abc import Collection, Iterator, Mapping
@@ -17,7 +18,7 @@ import numpy as np
 
 from taskeff.errors import DataError, cell
 from taskeff.tasks.examples import row_id
-from taskeff.tasks.metrics import choice_of
+from taskeff.tasks.metrics import FIRST_LINE, choice_of
 from taskeff.tasks.readers import SourceRow
 from taskeff.tasks.source import source_rows
 from taskeff.tasks.spec import TaskSpec
@@ -240,6 +241,16 @@ def render_row(spec: TaskSpec, row: SourceRow) -> tuple[str, str] | None:
     text = row_text(spec, row.values, where)
     if not target:
         raise DataError(f"{where}: doc_to_target renders an empty answer; label the row")
+    if _is_list(target) and target not in row.values.values():
+        raise DataError(
+            f"{where}: doc_to_target renders a list, {target:.80}; name the answer that "
+            "counts, as {{answers[0]}}"
+        )
+    if len(target.splitlines()) > 1 and spec.metric in FIRST_LINE:
+        raise DataError(
+            f"{where}: the answer has several lines, and {spec.metric} compares the first alone; "
+            "make doc_to_target one line, or metric token_f1, rouge_l or bleu"
+        )
     return text, checked_answer(spec, target, where)
 
 
@@ -258,6 +269,13 @@ def checked_answer(spec: TaskSpec, answer: str, where: str) -> str:
             "mend the row or add the answer"
         )
     return choice
+
+
+def _is_list(text: str) -> bool:
+    try:
+        return text.startswith("[") and isinstance(ast.literal_eval(text), list)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return False
 
 
 def is_left_out(template: str, row: Mapping[str, Any]) -> bool:

@@ -1,6 +1,6 @@
 """The task file: where rows are, how a row becomes a question and an answer, how it is scored.
 
-Task files use the words of lm-evaluation-harness.
+Task files use the words of lm-evaluation-harness; its own files are read too (`harness.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -22,6 +21,7 @@ from pydantic import (
 
 from taskeff.errors import ConfigError, DataError, StorageError, TaskeffError
 from taskeff.storage import safe_part
+from taskeff.tasks import harness
 from taskeff.tasks.metrics import check_metric, normalise
 from taskeff.tasks.readers import OPTIONS, check_options, located
 from taskeff.tasks.templates import columns_of
@@ -162,7 +162,7 @@ class TaskSpec(BaseModel):
 
 
 def load_spec(name_or_path: str | Path) -> TaskSpec:
-    """The bundled task of that name, or the task file at that path.
+    """The bundled task of that name, or the task file at that path, ours or the harness's.
 
     Raises:
         DataError: no such task or file, not YAML, an unknown or missing field.
@@ -173,7 +173,9 @@ def load_spec(name_or_path: str | Path) -> TaskSpec:
 
         path = suite_path(str(name_or_path))
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = harness.read(path)
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(f"{path}: no such task file") from None
     except Exception as error:  # noqa: BLE001 - YAML's constructors raise what they like
