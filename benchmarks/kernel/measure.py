@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 from sklearn.metrics import roc_auc_score
 
-from taskeff.coslow.answers import AnswerRows, answer_rows, summed
 from taskeff.coslow.gradients import LoRA, gradient_gram
 from taskeff.coslow.kernel import RIDGE, AnswerKernel, answer_kernel, kernel_pilot
+from taskeff.coslow.pilot import AnswerRows, answer_rows, summed
 from taskeff.coslow.statistic import coslow
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.task import Example, Task, load_spec, load_task
@@ -51,7 +51,7 @@ def measure(model: Any, tokenizer: Any, archive: Path, name: str, draw: Draw) ->
     task, examples = drawn_rows(archive, name, draw)
     prompter = Prompter(tokenizer, task.spec.description)
     rows = answer_rows(prompter, examples, task.spec.doc_to_choice)
-    n, c = rows.offered.shape
+    n, c = len(rows.labels), len(rows.answers)
     own = [rows.answers.index(label) for label in rows.labels]
     at = [i * c + k for i, k in enumerate(own)]
 
@@ -83,12 +83,12 @@ def analysed(
     matrix: Floats, likelihoods: Floats, rows: AnswerRows, own: Sequence[int]
 ) -> dict[str, Any]:
     """What needs no model: the kernel, its first 16 rows, cuts, moved labels."""
-    c = rows.offered.shape[1]
+    c = len(rows.answers)
     found = kernel_pilot(matrix, rows.labels, rows.answers, ids=rows.ids).to_dict()
     return {
         "kernel": found,
         "first_16": _accuracy(matrix[: 16 * c, : 16 * c], own[:16]),
-        "cut": {str(k): _cut(matrix, likelihoods, rows, own, k) for k in CUTS if k < c},
+        "cut": {str(k): _cut(matrix, likelihoods.reshape(-1, c), own, k) for k in CUTS if k < c},
         "moved": {str(share): _moved(matrix, own, c, share) for share in MOVED},
     }
 
@@ -97,14 +97,13 @@ def _accuracy(matrix: Floats, own: Sequence[int]) -> float:
     return answer_kernel(matrix, own).left_out_accuracy()
 
 
-def _cut(
-    matrix: Floats, likelihoods: Floats, rows: AnswerRows, own: Sequence[int], most: int
-) -> float:
-    n, c = rows.offered.shape
-    kept = likeliest(likelihoods.reshape(n, c), own, most)
+def _cut(matrix: Floats, likelihoods: Floats, own: Sequence[int], most: int) -> float:
+    """Accuracy among each row's label and its likeliest other answers, `most` in all."""
+    n, c = likelihoods.shape
+    kept = likeliest(likelihoods, own, most)
     flat = (np.arange(n)[:, None] * c + kept).reshape(-1)
-    part = matrix[np.ix_(flat, flat)]
-    return kernel_pilot(part, rows.labels, rows.answers, offered=kept.tolist()).accuracy
+    places = (kept == np.array(own)[:, None]).argmax(1)
+    return _accuracy(matrix[np.ix_(flat, flat)], places.tolist())
 
 
 def likeliest(likelihoods: Floats, own: Sequence[int], most: int) -> np.ndarray:

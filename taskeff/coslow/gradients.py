@@ -30,8 +30,6 @@ from taskeff.memory import free_bytes, kept_heap
 from taskeff.models import window
 from taskeff.tasks.prompts import TokenizedExample
 
-__all__ = ["Gram", "LoRA", "Part", "Plan", "gradient_gram"]
-
 Example = TokenizedExample | Mapping[str, Sequence[int]]
 # Enough for full speed: more leaves a CPU's caches, less leaves a GPU idle.
 MAX_TOKENS = {"cpu": 1024, "cuda": 2048}

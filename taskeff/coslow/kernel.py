@@ -22,12 +22,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix, f1_score
 
 from taskeff.errors import DataError
 
 MIN_ROWS = 8
 RIDGE = 0.1  # of the mean diagonal; fixed before it was measured (docs/kernel.md)
 RIDGES = (0.001, 0.01, 0.1, 1.0)  # that the sensitivity is reported for
+LEVEL = 0.8  # of the accuracy's interval
 SAME = 1e-5  # of the mean diagonal: two answers that are no further apart have the same gradient
 SMALLEST = 4  # labels of the learning curve's first point
 
@@ -61,8 +63,8 @@ class KernelPilot:
         macro_f1: mean F1 over the answers that are labelled or predicted.
         confusion: rows by label (first index) and predicted answer, in the order of `answers`.
         curve: by labels; the last point, N - 1, is `accuracy`.
-        n_offered: answers offered to a row; fewer than all make the accuracy too high, because
-            the label is always one of them.
+        n_offered: answers offered to a row: all. A cut to the likeliest keeps the label in, which
+            nobody knows of a new row, and makes the accuracy too good (docs/kernel.md).
         predicted: each row's predicted answer.
         margins: each row's score of its own label above the best other answer's: below 0 where
             the other rows speak against the label.
@@ -143,7 +145,7 @@ class AnswerKernel:
         """Share of the rows whose label the others predict."""
         return float(np.mean(self.left_out_scores(ridge).argmax(1) == self.own))
 
-    def curve(self, *, ridge: float = RIDGE, subsets: int = 100, seed: int = 0) -> list[Point]:
+    def curve(self, *, subsets: int = 100, seed: int = 0) -> list[Point]:
         """Accuracy at n = 4, 8, 16, ... labels by seeded subsets, and at N - 1 by leave-one-out.
 
         A point's error is sqrt(p (1 - p) / N + v n / N): N rows are tested on, and N / n subsets
@@ -155,25 +157,21 @@ class AnswerKernel:
         points: list[Point] = []
         variance, n = 0.0, SMALLEST
         while n < n_rows - 1:
-            found = np.array(
-                [self._once(rng.permutation(n_rows), n, ridge) for _ in range(subsets)]
-            )
+            found = np.array([self._once(rng.permutation(n_rows), n) for _ in range(subsets)])
             mean = float(found.mean())
             spread = float(found.var(ddof=1)) if subsets > 1 else 0.0
             variance = max(0.0, spread - mean * (1 - mean) / (n_rows - n))
             points.append(Point(n, mean, _error(mean, n_rows, variance * n / n_rows), subsets))
             n *= 2
-        last = self.left_out_accuracy(ridge)
+        last = self.left_out_accuracy()
         points.append(Point(n_rows - 1, last, _error(last, n_rows, variance), n_rows))
         return points
 
-    def _once(self, order: Ints, n: int, ridge: float) -> float:
+    def _once(self, order: Ints, n: int) -> float:
         train, test = order[:n], order[n:]
-        return float(np.mean(self.scores(train, test, ridge).argmax(1) == self.own[test]))
+        return float(np.mean(self.scores(train, test).argmax(1) == self.own[test]))
 
     def _solve(self, right: Floats, ridge: float) -> Floats:
-        if not ridge > 0:
-            raise DataError(f"ridge {ridge} is not above 0; use {RIDGE}")
         try:
             return cho_solve(cho_factor(self.matrix + ridge * np.eye(len(self.matrix))), right)
         except LinAlgError:
@@ -198,7 +196,7 @@ def answer_kernel(
 
     Raises:
         DataError: the matrix is not square, finite and symmetric or not of N rows, a row has one
-            answer, a label is none of them, or two answers of a row have the same gradient.
+            answer, or two answers of a row have the same gradient.
     """
     values, places = np.asarray(matrix, dtype=np.float64), np.asarray(own, dtype=np.int64)
     n = len(places)
@@ -210,8 +208,6 @@ def answer_kernel(
     c = len(values) // n
     if c < 2:
         raise DataError("one answer alone leaves nothing to predict; list at least two")
-    if places.min() < 0 or places.max() >= c:
-        raise DataError(f"a label is answer {places.max()} of 0 to {c - 1}; correct the labels")
     if not np.isfinite(values).all():
         # One such gradient spoils a column in every row; only the diagonal tells whose it is.
         row, answer = divmod(int(np.argmin(np.isfinite(values.diagonal()))), c)
@@ -232,10 +228,7 @@ def kernel_pilot(
     labels: Sequence[str],
     answers: Sequence[str],
     *,
-    offered: Sequence[Sequence[int]] | None = None,
     ids: Sequence[str] | None = None,
-    ridge: float = RIDGE,
-    level: float = 0.8,
     subsets: int = 100,
     seed: int = 0,
 ) -> KernelPilot:
@@ -244,52 +237,38 @@ def kernel_pilot(
     Args:
         matrix: see `answer_kernel`.
         labels: each row's label, one of `answers`.
-        answers: all allowed answers.
-        offered: each row's C answers as places in `answers`, its label among them; default all.
+        answers: all allowed answers, C, in the order of the matrix.
         ids: names of the rows; default their numbers.
 
     Raises:
-        DataError: as `answer_kernel`; or fewer than 8 rows or than answers, labels that are all
-            the same or not among the row's answers, or `level` is no share.
+        DataError: as `answer_kernel`; or fewer than 8 rows or than answers, or labels that are all
+            the same or none of the answers.
     """
-    n = len(labels)
-    names = [str(i) for i in range(n)] if ids is None else [str(i) for i in ids]
-    shown = np.tile(np.arange(len(answers)), (n, 1)) if offered is None else np.asarray(offered)
+    n, c = len(labels), len(answers)
+    names = [str(i) for i in (range(n) if ids is None else ids)]
     check_labels(labels, answers, names)
-    if not 0 < level < 1:
-        raise DataError(f"level {level} is no share; give one between 0 and 1, 0.8 say")
-    label = np.array([list(answers).index(one) for one in labels])
-    if shown.shape[:1] != (n,) or not (shown == label[:, None]).any(1).all():
-        raise DataError("every row's label must be among the answers offered for it")
-    called = [
-        [name, *(str(answers[a]) for a in row)] for name, row in zip(names, shown, strict=True)
-    ]
-    own = (shown == label[:, None]).argmax(1)
-    kernel = answer_kernel(matrix, own.tolist(), names=called)
-    scores = kernel.left_out_scores(ridge)
-    rows = np.arange(n)
-    predicted = shown[rows, scores.argmax(1)]
-    others = scores.copy()
-    others[rows, own] = -np.inf
-    margins = scores[rows, own] - others.max(1)
-    confusion = _confusion(label, predicted, len(answers))
-    hits = int(confusion.trace())
-    ends = binomtest(hits, n).proportion_ci(level, method="wilson")
-    doubtful = [int(i) for i in np.argsort(margins, kind="stable") if margins[i] < 0]
+    own = np.array([list(answers).index(one) for one in labels])
+    kernel = answer_kernel(matrix, own.tolist(), names=[[name, *answers] for name in names])
+    scores = kernel.left_out_scores()
+    predicted = scores.argmax(1)
+    is_own = np.eye(c, dtype=bool)[own]
+    margins = scores[is_own] - np.where(is_own, -np.inf, scores).max(1)
+    hits = int((predicted == own).sum())
+    ends = binomtest(hits, n).proportion_ci(LEVEL, method="wilson")
     return KernelPilot(
         accuracy=hits / n,
         interval=(float(ends.low), float(ends.high)),
-        level=level,
-        macro_f1=_macro_f1(confusion),
+        level=LEVEL,
+        macro_f1=float(f1_score(own, predicted, average="macro")),
         n_rows=n,
-        n_offered=shown.shape[1],
+        n_offered=c,
         answers=tuple(answers),
-        confusion=tuple(tuple(int(v) for v in row) for row in confusion),
-        curve=tuple(kernel.curve(ridge=ridge, subsets=subsets, seed=seed)),
+        confusion=tuple(map(tuple, confusion_matrix(own, predicted, labels=range(c)).tolist())),
+        curve=tuple(kernel.curve(subsets=subsets, seed=seed)),
         predicted=tuple(answers[int(i)] for i in predicted),
-        margins=tuple(float(m) for m in margins),
-        suspects=tuple(names[i] for i in doubtful),
-        ridge=ridge,
+        margins=tuple(margins.tolist()),
+        suspects=tuple(names[i] for i in np.argsort(margins, kind="stable") if margins[i] < 0),
+        ridge=RIDGE,
         scale=kernel.scale,
         sensitivity=tuple((value, kernel.left_out_accuracy(value)) for value in RIDGES),
         seed=seed,
@@ -318,17 +297,6 @@ def check_labels(labels: Sequence[str], answers: Sequence[str], ids: Sequence[st
         )
 
 
-def _confusion(label: Ints, predicted: Ints, c: int) -> Ints:
-    table = np.zeros((c, c), dtype=np.int64)
-    np.add.at(table, (label, predicted), 1)
-    return table
-
-
-def _macro_f1(confusion: Ints) -> float:
-    met = confusion.sum(0) + confusion.sum(1)
-    return float(np.mean(2 * confusion.diagonal()[met > 0] / met[met > 0]))
-
-
 def _error(accuracy: float, tested: int, subset_variance: float) -> float:
     return math.sqrt(accuracy * (1 - accuracy) / tested + subset_variance)
 
@@ -352,14 +320,3 @@ def _named(names: Sequence[Sequence[str]] | None, row: int, answer: int) -> str:
     if names is None:
         return f"row {row}, answer {answer}"
     return f"row {names[row][0]}, answer {names[row][answer + 1]!r}"
-
-
-__all__ = [
-    "RIDGE",
-    "AnswerKernel",
-    "KernelPilot",
-    "Point",
-    "answer_kernel",
-    "check_labels",
-    "kernel_pilot",
-]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from taskeff.coslow.answers import answer_rows, summed
 from taskeff.coslow.gradients import LoRA, gradient_gram
 from taskeff.coslow.kernel import answer_kernel, kernel_pilot
+from taskeff.coslow.pilot import answer_rows, summed
 from taskeff.errors import DataError
 from taskeff.models import load_model, load_tokenizer, model_config
 from taskeff.tasks.prompts import Prompter, TokenizedExample

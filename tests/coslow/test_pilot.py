@@ -7,10 +7,9 @@ import pytest
 
 from taskeff.config import CosLowConfig
 from taskeff.coslow import pilot
-from taskeff.coslow.answers import summed
 from taskeff.coslow.gradients import LoRA, gradient_gram
 from taskeff.coslow.kernel import kernel_pilot
-from taskeff.coslow.pilot import measure_pilot, rows_of
+from taskeff.coslow.pilot import measure_pilot, rows_of, summed
 from taskeff.errors import DataError
 from taskeff.models import load_model, load_tokenizer, model_config
 from taskeff.tasks.task import Example, load_spec, load_task
