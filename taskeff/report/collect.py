@@ -13,7 +13,7 @@ from taskeff.errors import EstimateError, StorageError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.left_out import Prediction, predict_task, without
 from taskeff.estimate.run_tables import Ceiling, ceiling_of, task_curves
-from taskeff.report.contents import Provenance, ReportData, TaskReport
+from taskeff.report.contents import ReportData, TaskReport
 from taskeff.report.page import render
 from taskeff.storage import Store
 
@@ -55,7 +55,7 @@ def collect(store: Store) -> ReportData:
             )
             for name in names
         ),
-        provenance=_provenance(run, store),
+        provenance={**run, "config": _without_paths(store.read_bytes("config.yaml").decode())},
     )
 
 
@@ -97,20 +97,6 @@ def _task(
         spread={n: (min(found), max(found)) for n, found in scores.items() if len(found) > 1},
         label_scores={n: float(np.mean(found)) for n, found in label_scores.items()},
         chance=1 / signal["n_labels"] if signal["n_labels"] else None,
-    )
-
-
-def _provenance(run: Mapping[str, Any], store: Store) -> Provenance:
-    return Provenance(
-        model=run["identity"]["model"],
-        revision=run["identity"]["revision"],
-        template_hash=run["identity"]["chat_template"],
-        config_yaml=_without_paths(store.read_bytes("config.yaml").decode()),
-        seeds=tuple(run["seeds"]),
-        versions=run["versions"],
-        git_commit=run["git_commit"],
-        duration_s=run["seconds"],
-        cores=run["cores"],
     )
 
 

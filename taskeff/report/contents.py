@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.left_out import Prediction
@@ -50,27 +51,17 @@ class TaskReport:
 
 
 @dataclass(frozen=True)
-class Provenance:
-    """Where the numbers come from; no host name, no path, no credential."""
-
-    model: str
-    revision: str | None
-    template_hash: str
-    config_yaml: str
-    seeds: tuple[int, ...]
-    versions: Mapping[str, str]
-    git_commit: str | None = None
-    duration_s: float | None = None
-    cores: int | None = None
-
-
-@dataclass(frozen=True)
 class ReportData:
-    """Everything the page shows; `tasks` holds the calibration's and the held-out ones."""
+    """Everything the page shows.
+
+    Attributes:
+        tasks: the calibration's and the held-out ones.
+        provenance: `run.json`, and the resolved `config` as YAML, without the machine's folders.
+    """
 
     calibration: Calibration
     tasks: tuple[TaskReport, ...]
-    provenance: Provenance
+    provenance: Mapping[str, Any]
 
     @property
     def held_out(self) -> tuple[TaskReport, ...]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from markupsafe import Markup
-
 from taskeff.estimate.calibration import Calibration
 from taskeff.report import html, sentences
 from taskeff.storage import Store
@@ -25,11 +23,10 @@ def write_comparison(store: Store, families: Mapping[str, Calibration]) -> str:
 
 def render(families: Mapping[str, Calibration]) -> str:
     """The page as text; the same calibrations give the same bytes."""
-    css = html.asset("page.css")
-    return html.template("families.html.j2").render(
+    return html.page(
+        "families.html.j2",
+        html.asset("page.css"),
         families=families,
         verdicts={name: sentences.verdict(one) for name, one in families.items()},
         words=sentences,
-        css=Markup(css),
-        css_digest=html.digest(css),
     )

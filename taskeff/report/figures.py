@@ -6,20 +6,19 @@ The same data gives the same bytes: no dates, seeded ids, nothing random.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from taskeff.errors import EstimateError
 from taskeff.estimate.budget import LEVEL, Estimate
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.regression import Worth
 from taskeff.report.contents import ReportData, TaskReport
-from taskeff.report.name_placement import Box, place
+from taskeff.report.name_placement import place
 from taskeff.report.sentences import number, title
 from taskeff.report.style import (
     INK,
@@ -115,33 +114,30 @@ def _name_points(
 ) -> None:
     renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]
     texts = [axes.text(0, 0, name, fontsize=_SMALL, va="center", zorder=4) for name in names]
-    sizes = [(t.get_window_extent(renderer).width, _SMALL + 2.5) for t in texts]
-    points = [tuple(axes.transData.transform((t.prediction.cos_low, t.auc))) for t in tasks]
-    frame = axes.get_window_extent(renderer)
-    strokes = list(_strokes(axes, tasks, line))
-    boxes = place(points, sizes, Box(frame.x0, frame.y0, frame.x1, frame.y1), strokes)
+    sizes = np.array([(t.get_window_extent(renderer).width, _SMALL + 2.5) for t in texts])
+    points = axes.transData.transform([(t.prediction.cos_low, t.auc) for t in tasks])
+    frame = np.array([axes.get_window_extent(renderer).extents])
+    boxes = place(points, sizes, frame, _strokes(axes, tasks, line))
     back = axes.transData.inverted().transform
     for point, text, box in zip(points, texts, boxes, strict=True):
-        middle = (box.bottom + box.top) / 2
-        text.set_position(tuple(back((box.left, middle))))
-        near = (min(max(point[0], box.left), box.right), min(max(point[1], box.bottom), box.top))
+        text.set_position(tuple(back((box[0], (box[1] + box[3]) / 2))))
+        near = point.clip(box[:2], box[2:])
         if math.dist(point, near) > 12:
-            ends = np.array([back(point), back(near)])
-            axes.plot(ends[:, 0], ends[:, 1], color=MUTED, lw=0.6, zorder=1.5)
+            axes.plot(*back([point, near]).T, color=MUTED, lw=0.6, zorder=1.5)
 
 
-def _strokes(axes: Axes, tasks: Sequence[TaskReport], line: np.ndarray) -> Iterator[Box]:
-    """The lines that names had better not cover, as thin boxes."""
-    at = axes.transData.transform
-    for task in tasks:
-        (x0, y), (x1, _) = (at((end, task.auc)) for end in task.cos_low_interval)
-        yield Box(x0, y - 1, x1, y + 1)
+def _strokes(axes: Axes, tasks: Sequence[TaskReport], line: np.ndarray) -> np.ndarray:
+    """(n, 4): the lines that names had better not cover, as thin boxes."""
+    bars = [[(end, task.auc) for end in task.cos_low_interval] for task in tasks]
+    pieces = axes.transData.transform(np.reshape(bars, (-1, 2))).reshape(-1, 2, 2)
     if len(line):
         # Short pieces, because a box around a whole slope would cover the plot.
         ends = np.linspace(line[0, 0], line[-1, 0], 120)
-        path = at(np.column_stack([ends, np.interp(ends, line[:, 0], line[:, 1])]))
-        for (x0, y0), (x1, y1) in pairwise(path):
-            yield Box(x0, min(y0, y1) - 1, x1, max(y0, y1) + 1)
+        path = np.column_stack([ends, np.interp(ends, line[:, 0], line[:, 1])])
+        path = axes.transData.transform(path)
+        pieces = np.concatenate([pieces, np.stack([path[:-1], path[1:]], axis=1)])
+    thin = np.array([0, 1])
+    return np.hstack([pieces.min(1) - thin, pieces.max(1) + thin])
 
 
 def curve(task: TaskReport, width: float = 200) -> str:
@@ -192,9 +188,8 @@ def _budget_ticks(axes: Axes, budgets: Sequence[int]) -> None:
     for budget in sorted(set(budgets), reverse=True):
         if not kept or _log2(kept[-1]) - _log2(budget) >= apart:
             kept.append(budget)
-    axes.xaxis.set_major_locator(FixedLocator([_log2(b) for b in kept]))
-    axes.xaxis.set_major_formatter(FixedFormatter([_short(b) for b in kept]))
-    axes.xaxis.set_minor_locator(NullLocator())
+    shown = [f"{budget / 1000:g}k" if budget >= 1000 else str(budget) for budget in kept]
+    axes.set_xticks([_log2(budget) for budget in kept], shown)
 
 
 def _measured_curve(axes: Axes, task: TaskReport) -> None:
@@ -323,7 +318,3 @@ def _powers(cap: int, most: float) -> list[int]:
 def _log2(budget: float) -> float:
     # No labels at all stands where one label would: the published axis.
     return math.log2(max(budget, 1.0))
-
-
-def _short(budget: int) -> str:
-    return f"{budget / 1000:g}k" if budget >= 1000 else str(budget)

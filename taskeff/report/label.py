@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from markupsafe import Markup
-
 from taskeff.coslow.sheet import FILLED, Sheet, keys
 from taskeff.report import html
 from taskeff.storage import Store
@@ -20,7 +18,6 @@ def write_label_page(sheet: Sheet) -> str:
 
 def render(sheet: Sheet) -> str:
     """The page as text; the same sheet gives the same bytes."""
-    css, script = html.asset("page.css") + html.asset("label.css"), html.asset("label.js")
     data = {
         "kept_as": f"taskeff-label-{sheet.digest}",
         "file": FILLED,
@@ -29,13 +26,12 @@ def render(sheet: Sheet) -> str:
         "keys": [key if key and len(key) == 1 else None for key in keys(sheet.choices or ())],
         "records": sheet.records,
     }
-    return html.template("label.html.j2").render(
+    return html.page(
+        "label.html.j2",
+        html.asset("page.css", "label.css"),
+        html.asset("label.js"),
         sheet=sheet,
         data=data,
         file=FILLED,
         in_place=sheet.handed_out == FILLED,
-        css=Markup(css),
-        script=Markup(script),
-        css_digest=html.digest(css),
-        script_digest=html.digest(script),
     )

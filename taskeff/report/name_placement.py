@@ -1,12 +1,14 @@
-"""Places the names of a scatter's points so that they neither cover each other nor the points."""
+"""Places the names of a scatter's points so that they neither cover each other nor the points.
+
+A box is left, bottom, right, top in the drawing's own units, y upwards; boxes are (n, 4) float64.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import numpy as np
+import numpy.typing as npt
 
-Point = tuple[float, float]
+Floats = npt.NDArray[np.float64]
 _DIRECTIONS = (0, 180, 35, -35, 145, -145, 90, -90)
 _RADII = (8, 15, 24, 36, 50)
 _MARKER = 5.0
@@ -17,88 +19,57 @@ _MISLEADING = 60
 _ROUNDS = 3
 
 
-@dataclass(frozen=True)
-class Box:
-    """A rectangle in the drawing's own units, y upwards."""
-
-    left: float
-    bottom: float
-    right: float
-    top: float
-
-    def overlap(self, other: Box) -> float:
-        """The area that two boxes share."""
-        width = min(self.right, other.right) - max(self.left, other.left)
-        height = min(self.top, other.top) - max(self.bottom, other.bottom)
-        return max(0.0, width) * max(0.0, height)
-
-    def distance(self, point: Point) -> float:
-        """How far a point is from the box; 0 inside it."""
-        dx = max(self.left - point[0], 0.0, point[0] - self.right)
-        dy = max(self.bottom - point[1], 0.0, point[1] - self.top)
-        return math.hypot(dx, dy)
-
-    def outside(self, frame: Box) -> float:
-        """The area that sticks out of a frame."""
-        return (self.right - self.left) * (self.top - self.bottom) - self.overlap(frame)
-
-
-def place(
-    points: Sequence[Point], sizes: Sequence[Point], frame: Box, lines: Iterable[Box] = ()
-) -> list[Box]:
+def place(points: Floats, sizes: Floats, frame: Floats, lines: Floats) -> Floats:
     """One box for each point, of the given size, near its point and off the lines if it can be.
 
     Greedy from the most crowded point outwards, then each name once more in the light of all the
     others: exact placement is NP-hard, and with the few dozen tasks of a calibration this leaves
     no overlap unless points coincide.
+
+    Args:
+        points, sizes: (N, 2). frame: (1, 4). lines: (M, 4), as thin boxes.
+
+    Returns:
+        (N, 4) boxes.
     """
-    strokes = list(lines)
-    placed: dict[int, Box] = {}
-    order = sorted(range(len(points)), key=lambda i: (-_crowd(i, points), i))
-    for index in order * _ROUNDS:
-        placed.pop(index, None)
-        others = [*points[:index], *points[index + 1 :]]
-        candidates = [
-            (_cost(box, points[index], others, placed.values(), strokes, frame) + radius, box)
-            for radius in _RADII
-            for angle in _DIRECTIONS
-            for box in [_beside(points[index], sizes[index], angle, radius)]
-        ]
-        placed[index] = min(candidates, key=lambda candidate: candidate[0])[1]
-    return [placed[index] for index in range(len(points))]
+    n = len(points)
+    gaps = np.hypot(*(points[:, None] - points).transpose(2, 0, 1))
+    crowds = (1 / (1 + gaps / 20)).sum(1)
+    markers = np.hstack([points - _MARKER, points + _MARKER])
+    radii = np.repeat(np.array(_RADII, dtype=float), len(_DIRECTIONS))
+    turns = np.radians(np.tile(_DIRECTIONS, len(_RADII)))
+    ways = np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    # A box lies beside its point, or is centred on it where it lies above or below.
+    share = np.where(np.abs(ways) < 0.2, (1 - ways * [1, 0]) / 2, ways < 0)
+    boxes, placed = np.zeros((n, 4)), np.zeros(n, dtype=bool)
+    for index in np.argsort(-crowds, kind="stable").tolist() * _ROUNDS:
+        placed[index] = False
+        corner = points[index] + radii[:, None] * ways - sizes[index] * share
+        tried = np.hstack([corner, corner + sizes[index]])
+        away = distance(tried, points)
+        misleading = away < away[:, [index]] + _MARKER
+        misleading[:, index] = False
+        cost = (
+            _ON_NAME * overlap(tried, boxes[placed])
+            + _ON_POINT * overlap(tried, markers)
+            + _ON_LINE * overlap(tried, lines)
+            + _OFF_FRAME * ((tried[:, 2:] - tried[:, :2]).prod(1) - overlap(tried, frame))
+            + _MISLEADING * misleading.sum(1)
+            + radii
+        )
+        boxes[index], placed[index] = tried[cost.argmin()], True
+    return boxes
 
 
-def _cost(
-    box: Box,
-    own: Point,
-    others: Sequence[Point],
-    names: Iterable[Box],
-    strokes: Sequence[Box],
-    frame: Box,
-) -> float:
-    markers = [Box(x - _MARKER, y - _MARKER, x + _MARKER, y + _MARKER) for x, y in (own, *others)]
-    reach = box.distance(own) + _MARKER
-    return (
-        _ON_NAME * sum(box.overlap(name) for name in names)
-        + _ON_POINT * sum(box.overlap(marker) for marker in markers)
-        + _ON_LINE * sum(box.overlap(stroke) for stroke in strokes)
-        + _OFF_FRAME * box.outside(frame)
-        + _MISLEADING * sum(box.distance(other) < reach for other in others)
+def overlap(boxes: Floats, others: Floats) -> Floats:
+    """(n,) the area of each of `boxes` that `others` cover, overlaps counted each."""
+    sides = np.minimum(boxes[:, None, 2:], others[:, 2:]) - np.maximum(
+        boxes[:, None, :2], others[:, :2]
     )
+    return sides.clip(0).prod(-1).sum(1)
 
 
-def _crowd(index: int, points: Sequence[Point]) -> float:
-    x, y = points[index]
-    return sum(
-        1 / (1 + math.hypot(x - other[0], y - other[1]) / 20)
-        for position, other in enumerate(points)
-        if position != index
-    )
-
-
-def _beside(point: Point, size: Point, angle: float, radius: float) -> Box:
-    dx, dy = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    x, y = point[0] + radius * dx, point[1] + radius * dy
-    left = x - size[0] * (1 - dx) / 2 if abs(dx) < 0.2 else (x if dx > 0 else x - size[0])
-    bottom = y - size[1] / 2 if abs(dy) < 0.2 else (y if dy > 0 else y - size[1])
-    return Box(left, bottom, left + size[0], bottom + size[1])
+def distance(boxes: Floats, points: Floats) -> Floats:
+    """(n, m) how far each of `points` (m, 2) is from each box; 0 inside it."""
+    sides = np.maximum(boxes[:, None, :2] - points, points - boxes[:, None, 2:])
+    return np.hypot(*sides.clip(0).transpose(2, 0, 1))

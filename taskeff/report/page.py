@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
@@ -14,86 +13,61 @@ from taskeff.report.svg import Sheet, inline
 WIDE, NARROW, HALF = 760, 350, 490
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One figure drawn for a desktop and for a phone; the style sheet shows one of them."""
-
-    wide: Markup
-    narrow: Markup
-
-
 def render(data: ReportData) -> str:
     """The whole page as text; the same data gives the same bytes."""
     sheet = Sheet(style.VARIABLES)
-    view = _figures(data, sheet)
-    css = html.asset("page.css") + sheet.css() + "\n"
-    return html.template("page.html.j2", breakable=_breakable).render(
+
+    def drawn(
+        draw: Callable[[ReportData, float], str], label: str, wide: float = WIDE
+    ) -> dict[str, Markup]:
+        """A figure for a desktop and for a phone; the style sheet shows one of them."""
+        widths = {"wide": wide, "narrow": NARROW}
+        return {
+            size: inline(draw(data, width), f"{draw.__name__}-{size}", label, sheet)
+            for size, width in widths.items()
+        }
+
+    scatter = drawn(
+        figures.scatter,
+        f"Scatter plot of data efficiency against CoS-Low for {len(data.tasks)} tasks, with the "
+        f"fitted line; r is {sentences.number(data.signal.r)}. The values are in the tables below.",
+    )
+    controls = drawn(
+        figures.controls,
+        f"Correlation with AUC and its interval for CoS-Low and "
+        f"{len(data.calibration.controls)} controls; the values are in the table beside it.",
+        HALF,
+    )
+    labels = None
+    if any(task.prediction.estimates for task in data.held_out):
+        labels = drawn(
+            figures.labels,
+            f"Predicted and measured numbers of labels for {len(data.held_out)} held-out tasks; "
+            "the values are in the table below.",
+        )
+    drawings = {
+        task.name: inline(figures.curve(task), f"curve{i}", sentences.curve_label(task), sheet)
+        for i, task in enumerate(data.tasks)
+    }
+    return html.page(
+        "page.html.j2",
+        html.asset("page.css") + sheet.css() + "\n",
+        filters={"breakable": _breakable},
         data=data,
         words=sentences,
-        css=Markup(css),
-        css_digest=html.digest(css),
         verdict=sentences.verdict(data.calibration, data.held_out),
         answers=[sentences.answer(task) for task in data.held_out],
         # Held-out tasks first, then by AUC: neighbours in the grid then look alike.
         tasks=sorted(data.tasks, key=lambda task: (not task.held_out, -task.auc, task.name)),
-        **view,
+        scatter=scatter,
+        scatter_names=[task.name for task in figures.scatter_tasks(data)],
+        wide_is_numbered=figures.scatter_is_numbered(data, WIDE),
+        controls=controls,
+        labels=labels,
+        drawings=drawings,
     )
 
 
 def _breakable(name: str) -> Markup:
     """A task's name that a narrow column may break after an underscore, not in mid-word."""
     return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
-
-
-def _figures(data: ReportData, sheet: Sheet) -> dict[str, object]:
-    predicted = [task for task in data.held_out if task.prediction.estimates]
-    return {
-        "scatter": _both(figures.scatter, data, "scatter", _scatter_label(data), sheet),
-        "scatter_names": [task.name for task in figures.scatter_tasks(data)],
-        "wide_is_numbered": figures.scatter_is_numbered(data, WIDE),
-        "controls": _both(figures.controls, data, "controls", _controls_label(data), sheet, HALF),
-        "labels": _both(figures.labels, data, "labels", _labels_label(data), sheet)
-        if predicted
-        else None,
-        "drawings": {
-            task.name: inline(
-                figures.curve(task), f"curve{index}", sentences.curve_label(task), sheet
-            )
-            for index, task in enumerate(data.tasks)
-        },
-    }
-
-
-def _both(
-    draw: Callable[[ReportData, float], str],
-    data: ReportData,
-    key: str,
-    label: str,
-    sheet: Sheet,
-    wide: float = WIDE,
-) -> Figure:
-    return Figure(
-        inline(draw(data, wide), f"{key}-wide", label, sheet),
-        inline(draw(data, NARROW), f"{key}-narrow", label, sheet),
-    )
-
-
-def _scatter_label(data: ReportData) -> str:
-    return (
-        f"Scatter plot of data efficiency against CoS-Low for {len(data.tasks)} tasks, with the "
-        f"fitted line; r is {sentences.number(data.signal.r)}. The values are in the tables below."
-    )
-
-
-def _controls_label(data: ReportData) -> str:
-    return (
-        f"Correlation with AUC and its interval for CoS-Low and "
-        f"{len(data.calibration.controls)} controls; the values are in the table beside it."
-    )
-
-
-def _labels_label(data: ReportData) -> str:
-    return (
-        f"Predicted and measured numbers of labels for {len(data.held_out)} held-out tasks; "
-        "the values are in the table below."
-    )

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-from markupsafe import Markup
 
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.ranking import columns, share
@@ -63,13 +62,14 @@ def render(
     rows: Sequence[Mapping[str, Any]], calibration: Calibration, targets: Sequence[float]
 ) -> str:
     """The page as text; the same rows give the same bytes."""
-    css, script = html.asset("page.css") + html.asset("ranking.css"), html.asset("ranking.js")
-    page = html.template("ranking.html.j2", number=number, labels=_labels, money=_money)
-    common = _common_warnings(rows)
     statuses = sorted({row["status"] for row in rows})
-    return page.render(
+    return html.page(
+        "ranking.html.j2",
+        html.asset("page.css", "ranking.css"),
+        html.asset("ranking.js"),
+        filters={"number": number, "labels": _labels, "money": _money},
         rows=rows,
-        common=common,
+        common=_common_warnings(rows),
         calibration=calibration,
         targets=[(target, share(target)) for target in targets],
         statuses=statuses,
@@ -81,10 +81,6 @@ def render(
             "curves": {index: row["curve"] for index, row in enumerate(rows) if row["curve"]},
         },
         unknown=UNKNOWN,
-        css=Markup(css),
-        script=Markup(script),
-        css_digest=html.digest(css),
-        script_digest=html.digest(script),
     )
 
 

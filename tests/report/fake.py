@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from taskeff.estimate.budget import Estimate
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
 from taskeff.estimate.left_out import Prediction, predict_task, without
 from taskeff.estimate.shapes import fit_shape
-from taskeff.report.contents import Provenance, ReportData, TaskReport
+from taskeff.report.contents import ReportData, TaskReport
 
 CALIBRATION_TASKS = (
     "digits_ascii", "digits_3_vs_5", "name_gender", "city_country", "phrase_fr_de",
@@ -153,16 +154,23 @@ def told(
     return TaskReport(prediction, True, (0.2, 0.4), 250)
 
 
-def provenance() -> Provenance:
+def provenance() -> dict[str, Any]:
     """Where it would have come from."""
-    return Provenance(
-        model="HuggingFaceTB/SmolLM2-135M-Instruct",
-        revision="12fd25f77366fa6b3b4b768ec3050bf629380bac",
-        template_hash="sha256:4f1c9d02a7be",
-        config_yaml=CONFIG,
-        seeds=(1, 2),
-        versions={"taskeff": "0.1.0", "torch": "2.13.0", "transformers": "5.1.0", "ray": "2.60.0"},
-        git_commit="a4732015e8b1",
-        duration_s=553.0,
-        cores=2,
-    )
+    return {
+        "identity": {
+            "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
+            "revision": "12fd25f77366fa6b3b4b768ec3050bf629380bac",
+            "chat_template": "sha256:4f1c9d02a7be",
+        },
+        "config": CONFIG,
+        "seeds": (1, 2),
+        "versions": {
+            "taskeff": "0.1.0",
+            "torch": "2.13.0",
+            "transformers": "5.1.0",
+            "ray": "2.60.0",
+        },
+        "git_commit": "a4732015e8b1",
+        "seconds": 553.0,
+        "cores": 2,
+    }
