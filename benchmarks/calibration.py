@@ -117,7 +117,7 @@ def naive(config: Any) -> dict[str, float]:
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    from taskeff.distributed.grid import TRIAL_RESOURCES
+    from taskeff.distributed.executor import TRIAL_RESOURCES
     from taskeff.distributed.session import ray_session
     from taskeff.distributed.trainer import scaling
     from taskeff.run.plan import make_plan

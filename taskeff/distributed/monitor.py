@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -19,36 +18,32 @@ CHECK_SECONDS = 15.0
 
 
 class Monitor(tune.Callback):
-    """Carries what trials report to `Progress`; ends the grid when no job can be placed.
+    """Carries what trials report to `Progress`, whose check is called every `CHECK_SECONDS`; ends
+    the grid when no job can be placed."""
 
-    Args:
-        check: called every `CHECK_SECONDS`; what it raises ends the grid.
-    """
-
-    def __init__(self, progress: Progress, config: RunConfig, check: Callable[[], None]):
+    def __init__(self, progress: Progress, config: RunConfig):
         self.crashes: dict[str, str] = {}
         self._progress = progress
         self._need = demand(config, None)
         self._timeout = config.cluster.placement_timeout * 60
-        self._check = check
         self._running: set[str] = set()
         self._idle_since = time.monotonic()
         self._checked = 0.0
 
     def __getstate__(self):
         # Tune keeps a copy of its callbacks for Tuner.restore, which is not used here.
-        return {**self.__dict__, "_progress": None, "_check": None}
+        return {**self.__dict__, "_progress": None}
 
     def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
         now = time.monotonic()
         if now - self._checked < CHECK_SECONDS:
             return
         first, self._checked = not self._checked, now
-        self._check()
+        self._progress.check()
         if self._running:
             self._idle_since = now
         elif first and not fits(self._need):
-            self._progress.say("waiting for the cluster to grow:", self._asked(), "yellow")
+            self._progress.say("waiting for the cluster to grow:", self._asked())
         elif now - self._idle_since > self._timeout:
             raise ClusterError(
                 f"nothing could be placed within {self._timeout / 60:g} minutes "
@@ -68,7 +63,7 @@ class Monitor(tune.Callback):
             self._progress.job(name, "running")
         if "death" in result:
             self._waiting(name)
-            self._progress.say(f"job {name}: a worker died:", result["death"], "yellow")
+            self._progress.say(f"job {name}: a worker died:", result["death"])
         for what, why in result.get("errors", {}).items():
             self._progress.failed(what, why)
         if "crash" in result:
@@ -81,14 +76,11 @@ class Monitor(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._waiting(trial.config["job"], "done")
 
-    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._waiting(trial.config["job"], "done")
+    on_trial_error = on_trial_complete
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._waiting(trial.config["job"])
-        self._progress.say(
-            f"job {trial.config['job']}:", "its trial died and starts again", "yellow"
-        )
+        self._progress.say(f"job {trial.config['job']}:", "its trial died and starts again")
 
     def _waiting(self, name: str, state: str = "waiting for room") -> None:
         self._running.discard(name)

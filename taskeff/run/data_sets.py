@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from taskeff.coslow.data_set import DataSet
@@ -42,12 +42,9 @@ def data_sets(plan: Plan, tasks: Iterable[str]) -> list[DataSet]:
 
 
 def follow(
-    plan: Plan,
-    events: Iterable[Scored | Outcome],
-    progress: Progress,
-    check: Callable[[], None],
+    plan: Plan, events: Iterable[Scored | Outcome], progress: Progress
 ) -> dict[str, dict[str, Any]]:
-    """Note what becomes of the tasks; `check` is called at every event.
+    """Note what becomes of the tasks; `progress.check` is called at every event.
 
     Returns:
         The results of those that were measured.
@@ -55,7 +52,7 @@ def follow(
     found: dict[str, dict[str, Any]] = {}
     started = time.monotonic()
     for event in events:
-        check()
+        progress.check()
         if isinstance(event, Scored):
             continue
         if event.status == "measured":

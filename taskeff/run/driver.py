@@ -216,18 +216,12 @@ class _Run:
             lambda _: self.signals,
         )
 
-    def _coslow(
-        self,
-        plan: Plan,
-        tasks: Mapping[str, float],
-        progress: Progress,
-        check: Callable[[], None],
-    ) -> None:
+    def _coslow(self, plan: Plan, tasks: Mapping[str, float], progress: Progress) -> None:
         config = plan.config
         made = data_sets(plan, sorted(tasks, key=lambda name: (tasks[name], name)))
         actors = coslow_actors(config)
         events = self.executor.data_sets(made, config.model, config.coslow, actors)
-        self.signals |= follow(plan, events, progress, check)
+        self.signals |= follow(plan, events, progress)
 
     def measure_adaptively(self) -> Imputed:
         """Measure round by round until every task is determined; what need not be measured."""
@@ -259,9 +253,11 @@ class _Run:
             return {}
         self._console.print(f"{what}: {len(missing)} of {total} {things} to measure")
         seconds = expected(self.plan, missing, self.results, self._parameters).seconds
-        lanes = self.executor.lanes
-        with Progress(self._console, seconds, total=total, done=done, lanes=lanes) as progress:
-            measure(self.plan, seconds, progress, self._check)
+        lanes, check = self.executor.lanes, self._check
+        with Progress(
+            self._console, seconds, total=total, done=done, lanes=lanes, check=check
+        ) as progress:
+            measure(self.plan, seconds, progress)
         if progress.failures:
             reasons = "".join(f"\n- {n}: {why}" for n, why in sorted(progress.failures.items()))
             raise TaskeffError(

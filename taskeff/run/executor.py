@@ -1,4 +1,7 @@
-"""What a calibration and a ranking ask of whatever measures for them."""
+"""What a calibration and a ranking ask of whatever measures for them.
+
+`taskeff.run.inline` has those without Ray, `taskeff.distributed` those on it.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,7 @@ from taskeff.run.progress import Progress
 
 
 class Measures(AbstractContextManager[Any], Protocol):
-    """Takes data sets to their CoS-Low, between entering and leaving `with`.
-
-    `taskeff.run.inline` has the one without Ray, `taskeff.distributed.coslow` the one on Ray.
-    """
+    """Takes data sets to their CoS-Low, between entering and leaving `with`."""
 
     def data_sets(
         self,
@@ -38,31 +38,20 @@ class Measures(AbstractContextManager[Any], Protocol):
 
 
 class Executor(Measures, Protocol):
-    """Measures a calibration's cells too.
+    """Measures a calibration's cells too, `lanes` at once.
 
-    Made from a `RunConfig`; the making raises TaskeffError if the executor could never measure
-    such a run. `taskeff.run.inline` has the one without Ray, `taskeff.distributed.executor` the
-    one on Ray.
-
-    Attributes:
-        lanes: how many cells are measured at once.
+    Made from a `RunConfig`; the making raises TaskeffError if it could never measure such a run.
     """
 
     lanes: int
 
-    def cells(
-        self,
-        plan: Plan,
-        cells: Mapping[Cell, float],
-        progress: Progress,
-        check: Callable[[], None],
-    ) -> None:
-        """Measure and publish cells that are not published yet.
+    def cells(self, plan: Plan, cells: Mapping[Cell, float], progress: Progress) -> None:
+        """Measure and publish cells that are not published yet; `progress.check` is called now
+        and then.
 
         What fails goes into `progress.failures` by task and seed, and leaves the others alone.
 
         Args:
             cells: cell -> its expected duration in seconds.
-            check: to be called now and then; what it raises ends the run.
         """
         ...

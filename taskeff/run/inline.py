@@ -67,19 +67,13 @@ class InlineExecutor(InProcess):
         torch.set_num_threads(self._threads)
         return self
 
-    def cells(
-        self,
-        plan: Plan,
-        cells: Mapping[Cell, float],
-        progress: Progress,
-        check: Callable[[], None],
-    ) -> None:
+    def cells(self, plan: Plan, cells: Mapping[Cell, float], progress: Progress) -> None:
         """See `taskeff.run.executor`."""
         for cell in cheap_first(plan, cells):
             one = TaskSeed(cell.task, cell.seed, (cell.budget,))
             if str(one) in progress.failures:
                 continue  # what the user must mend fails again at every budget
-            check()
+            progress.check()
             try:
                 with published_log(plan.store, one.name):
                     measure(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -24,6 +24,7 @@ class Progress:
             corrects it.
         total, done: of the run, what was measured before included.
         lanes: how many are measured at once.
+        check: to be called now and then while measuring; what it raises ends the run.
 
     Attributes:
         failures: what failed -> the reason.
@@ -37,8 +38,9 @@ class Progress:
         total: int,
         done: int = 0,
         lanes: int = 1,
+        check: Callable[[], None] = lambda: None,
     ):
-        self.console = console
+        self.console, self.check = console, check
         self.total, self.done = total, done
         self.failures: dict[str, str] = {}
         self._expected = dict(seconds)
@@ -79,7 +81,7 @@ class Progress:
             self.failures[name] = why
             self.say(f"{name} failed:", why, "red")
 
-    def say(self, what: str, more: str, colour: str) -> None:
+    def say(self, what: str, more: str, colour: str = "yellow") -> None:
         """One line about something that is not a result."""
         say(self.console, what, more, colour)
 

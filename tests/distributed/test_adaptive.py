@@ -128,9 +128,9 @@ def test_the_loop_measures_what_is_open_and_no_more(executor, tiny_model, tmp_pa
     rounds = []
 
     class Watched(executor):
-        def cells(self, plan, cells, progress, check):
+        def cells(self, plan, cells, progress):
             rounds.append(list(cells))
-            super().cells(plan, cells, progress, check)
+            super().cells(plan, cells, progress)
 
     calibrate(plan.config, Watched, Console(quiet=True))
     done = markers(tmp_path)

@@ -21,12 +21,12 @@ CELL = {"task": "sorting", "budget": 8, "seed": 0}
 def told(tmp_path):
     """(progress, monitor, a function that reports to it)"""
     config = parse_config(run_values(tmp_path, tmp_path), "test")
-    progress = Progress(Console(quiet=True), {Cell(**CELL): 1.0}, total=1)
 
     def lost() -> None:
         raise ClusterError("lost this run's lease")
 
-    monitor = Monitor(progress, config, lost)
+    progress = Progress(Console(quiet=True), {Cell(**CELL): 1.0}, total=1, check=lost)
+    monitor = Monitor(progress, config)
     return progress, monitor, lambda **result: monitor.on_trial_result(0, [], TRIAL, result)
 
 

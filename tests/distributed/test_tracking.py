@@ -3,8 +3,7 @@
 import pytest
 
 from taskeff.config_file import parse_config
-from taskeff.distributed.executor import RayExecutor
-from taskeff.distributed.tracking import trackers
+from taskeff.distributed.executor import RayExecutor, trackers
 from taskeff.errors import ConfigError
 from tests.helpers import run_values
 

@@ -39,7 +39,7 @@ class Watched(InlineExecutor):
         self.plan, self.asked = make_plan(config), []
         Watched.last = self
 
-    def cells(self, plan, cells, progress, check):
+    def cells(self, plan, cells, progress):
         self.asked += cheap_first(plan, cells)
         for cell in cells:
             score = 0.1 + 0.004 * cell.budget + 0.001 * TASKS.index(cell.task)
@@ -119,13 +119,13 @@ def test_a_second_driver_is_refused_whatever_either_measures_with(config, first,
     """The second comes while the first is measuring."""
 
     class Beside(first):
-        def cells(self, plan, cells, progress, check):
+        def cells(self, plan, cells, progress):
             (name,) = plan.store.names("lease")
             owner = plan.store.read_json("lease", name)["owner"]
             for part in (None, (0, 2)):
                 with pytest.raises(ClusterError, match=f"driver {owner} is working on this run"):
                     calibrate(config, second, QUIET, part=part)
-            check()
+            progress.check()
             raise TaskeffError("seen")
 
     with pytest.raises(TaskeffError, match="seen"):
@@ -135,11 +135,11 @@ def test_a_second_driver_is_refused_whatever_either_measures_with(config, first,
 
 def test_parts_work_side_by_side(config):
     class Beside(Watched):
-        def cells(self, plan, cells, progress, check):
+        def cells(self, plan, cells, progress):
             assert calibrate(config, Watched, QUIET, part=(1, 2)) is None
             with pytest.raises(ClusterError, match="is working on part 0/2 of this run"):
                 calibrate(config, Watched, QUIET)
-            super().cells(plan, cells, progress, check)
+            super().cells(plan, cells, progress)
 
     assert calibrate(config, Beside, QUIET, part=(0, 2)) is None
     assert len(make_plan(config).results()) == 9
@@ -147,10 +147,10 @@ def test_parts_work_side_by_side(config):
 
 def test_a_lost_lease_ends_the_run(config):
     class Slow(Watched):
-        def cells(self, plan, cells, progress, check):
+        def cells(self, plan, cells, progress):
             (name,) = plan.store.names("lease")
             plan.store.write_bytes(plan.store.read_bytes("lease", name), "lease", "00000009.json")
-            check()
+            progress.check()
 
     with pytest.raises(ClusterError, match="lost this run's lease"):
         calibrate(config, Slow, QUIET)
