@@ -8,8 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from taskeff.errors import ConfigError
-from taskeff.lm.generate import Generation, greedy
+from taskeff.lm.generate import greedy
 from taskeff.models import window
 
 Metric = Literal["mean_top_prob", "ppl"]
@@ -49,13 +48,8 @@ def score_confidence(
             confidence, or cut out its middle.
 
     Raises:
-        ConfigError: an unknown metric or `on_long`.
         DataError: a prompt that is empty or of another vocabulary, by its place.
     """
-    if metric not in ("mean_top_prob", "ppl"):
-        raise ConfigError(f"confidence metric {metric!r}: use mean_top_prob or ppl")
-    if on_long not in ("skip", "truncate"):
-        raise ConfigError(f"on_long {on_long!r}: use skip or truncate")
     room = prompt_room(model.config, max_new_tokens)
     if on_long == "truncate" and room is not None:
         prompts = [truncated(prompt, room) for prompt in prompts]
@@ -68,7 +62,9 @@ def score_confidence(
         max_tokens=max_tokens,
         numbers=fits,
     )
-    found = {k: _confidence(answer, metric) for k, answer in zip(fits, answers, strict=True)}
+    found = {
+        k: confidence_of(answer.top_probs, metric) for k, answer in zip(fits, answers, strict=True)
+    }
     return [
         found[k] if k in found else Confidence(None, too_long(len(prompt), room))
         for k, prompt in enumerate(prompts)
@@ -97,14 +93,10 @@ def truncated(prompt: Sequence[int], room: int) -> Sequence[int]:
     return [*prompt[: room // 2], *prompt[len(prompt) - (room - room // 2) :]]
 
 
-def _confidence(answer: Generation, metric: Metric) -> Confidence:
-    if not answer.tokens:
+def confidence_of(probs: Sequence[float], metric: Metric) -> Confidence:
+    """The confidence of an answer whose greedy tokens had these probabilities; none without any."""
+    if not len(probs):
         return Confidence(None, NO_ANSWER)
-    return Confidence(confidence_of(answer.top_probs, metric))
-
-
-def confidence_of(probs: Sequence[float], metric: Metric) -> float:
-    """The confidence of an answer whose greedy tokens had these probabilities."""
     if metric == "mean_top_prob":
-        return float(np.mean(probs))
-    return -float(np.exp(-np.log(probs).mean()))
+        return Confidence(float(np.mean(probs)))
+    return Confidence(-float(np.exp(-np.log(probs).mean())))

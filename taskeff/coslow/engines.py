@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from taskeff.config import CosLowConfig, ModelConfig, ScoringConfig
 from taskeff.coslow.confidence import (
-    NO_ANSWER,
     Confidence,
     Metric,
     confidence_of,
@@ -164,7 +163,7 @@ def answer_confidence(
         if int(token) in stops:
             break
         probs.append(math.exp(float(given[int(token)].logprob)))
-    return Confidence(confidence_of(probs, metric)) if probs else Confidence(None, NO_ANSWER)
+    return confidence_of(probs, metric)
 
 
 def engine_of(scoring: ScoringConfig) -> EngineFactory:

@@ -8,7 +8,7 @@ what was not; ``published`` repeats the paper's own arithmetic to the last digit
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -80,7 +80,8 @@ class TaskCurve:
         asked. An imputed score rests on a model of the whole curve, so it is not short.
         """
         statuses = {point.status for point in self.points}
-        if 4 * self._last_known() < self.cap:
+        known = (point.budget for point in self.points if point.status != "carried")
+        if 4 * max(known, default=0) < self.cap:
             return "short"
         if "carried" in statuses:
             return "carried"
@@ -121,21 +122,10 @@ class TaskCurve:
             "cap": self.cap,
             "carried_share": self.carried_share,
             "points": [
-                {
-                    "budget": p.budget,
-                    "score": p.score,
-                    "status": p.status,
-                    "seeds": p.seeds,
-                    "spread": p.spread,
-                    "x": x,
-                    "y": y,
-                }
+                {**asdict(p), "x": x, "y": y}
                 for p, x, y in zip(self.points, self.x.tolist(), self.y.tolist(), strict=True)
             ],
         }
-
-    def _last_known(self) -> int:
-        return max((p.budget for p in self.points if p.status != "carried"), default=0)
 
 
 def data_efficiency(

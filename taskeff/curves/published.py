@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from taskeff.curves.curve import CurvePoint, Mode, TaskCurve, data_efficiency
+from taskeff.curves.curve import CurvePoint, TaskCurve, data_efficiency
 from taskeff.errors import DataError
 
 _METRICS = ("accuracy", "exact_string_match_accuracy")
@@ -82,21 +83,13 @@ def summarise_import(found: Mapping[str, Any], where: str) -> list[dict[str, Any
 
 def curve_from_dict(value: Mapping[str, Any]) -> TaskCurve:
     """The curve whose `TaskCurve.to_dict` this is."""
-    points = value["points"]
+    points: list[Mapping[str, Any]] = value["points"]
+    kept = ("name", "mode", "auc", "zero_shot", "ceiling", "cap", "carried_share")
     return TaskCurve(
-        name=value["name"],
-        mode=value["mode"],
-        points=tuple(
-            CurvePoint(p["budget"], p["score"], p["status"], p["seeds"], p["spread"])
-            for p in points
-        ),
+        points=tuple(CurvePoint(*(p[f.name] for f in fields(CurvePoint))) for p in points),
         x=np.array([p["x"] for p in points], dtype=np.float64),
         y=np.array([p["y"] for p in points], dtype=np.float64),
-        auc=value["auc"],
-        zero_shot=value["zero_shot"],
-        ceiling=value["ceiling"],
-        cap=value["cap"],
-        carried_share=value["carried_share"],
+        **{name: value[name] for name in kept},
     )
 
 
@@ -105,13 +98,11 @@ def read_curves(
     ceilings: str | Path | None = None,
     *,
     cap: int = 5000,
-    mode: Mode = "published",
 ) -> tuple[dict[str, TaskCurve], dict[str, str]]:
     """Every task's curve, by name, and the tasks left out with the reason.
 
     As in the paper's own computation, a task whose ceiling is not a number, or with fewer than
-    two budgets on the curve, is left out rather than guessed at. In ``default`` mode a ceiling
-    below the best score gives way to it.
+    two budgets on the curve, is left out rather than guessed at.
 
     Raises:
         DataError: naming file, row and fix.
@@ -127,9 +118,9 @@ def read_curves(
         if sum(n == 0 or 50 <= n <= cap for n in scores) < 2:
             dropped[name] = f"fewer than two of its budgets are 0 or 50-{cap}"
             continue
-        if mode == "default" and ceiling is not None:
-            ceiling = max(ceiling, *(s for n, s in scores.items() if n <= cap))
-        curves[name] = data_efficiency(scores, cap=cap, ceiling=ceiling, mode=mode, name=name)
+        curves[name] = data_efficiency(
+            scores, cap=cap, ceiling=ceiling, mode="published", name=name
+        )
     return curves, dropped
 
 
