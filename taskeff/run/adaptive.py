@@ -16,7 +16,7 @@ import numpy as np
 from taskeff.estimate.adaptive import decide, scout_prior, scouts, tolerances
 from taskeff.estimate.run_tables import ceiling_of, task_curves
 from taskeff.finetune.cells import Cell
-from taskeff.run.cost import work
+from taskeff.run.cost import work_of
 from taskeff.run.plan import Plan
 from taskeff.run.results import curve_row
 
@@ -70,7 +70,7 @@ def next_step(plan: Plan, results: Results, signals: Mapping[str, Mapping[str, A
             prior,
             scores,
             budgets,
-            costs={n: work(plan.tasks[name], n, plan.config).operations for n in budgets},
+            costs={n: sum(work_of(plan, Cell(name, n, 0))) for n in budgets},
             cap=plan.config.cap,
             cos_low=cos_low[name],
             ceiling=ceilings[name],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskeff.config import ClusterConfig, RunConfig
 from taskeff.finetune.cells import Cell, by_task_and_seed
@@ -27,62 +27,39 @@ PREDICTION_BYTES = 48.0
 RESULT_BYTES = 4096.0
 
 
-@dataclass(frozen=True)
-class Work:
-    """Tokens that one cell, or one CoS-Low, puts through the model, an instruction prefix once per
-    pack."""
+class Work(NamedTuple):
+    """Floating-point operations of one cell, or one CoS-Low, per parameter of the model."""
 
-    trained: float
+    training: float
     """Forward and backward."""
-    read: float
+    reading: float
     """Forward only, or generated."""
 
-    @property
-    def training(self) -> float:
-        """Floating-point operations of training, per parameter."""
-        return 6 * self.trained
-
-    @property
-    def reading(self) -> float:
-        """Floating-point operations of evaluation, per parameter."""
-        return 2 * self.read
-
-    @property
-    def operations(self) -> float:
-        """Floating-point operations, per parameter."""
-        return self.training + self.reading
-
-
-@dataclass(frozen=True)
-class Durations:
-    """Seconds that cells, and the CoS-Lows of the tasks so named, are expected to take, and where
-    they come from."""
-
-    seconds: Mapping[Any, float]
-    source: str
+    @classmethod
+    def of_tokens(cls, trained: float, read: float) -> Work:
+        """That of so many tokens."""
+        return cls(6 * trained, 2 * read)
 
 
 @dataclass(frozen=True)
 class Forecast:
     """What is left of a run's cells; CoS-Low is not in it.
 
-    `hours` are GPU-hours, or worker-hours where there is no GPU.
+    Attributes:
+        seconds: cell -> what it is expected to take, and where that comes from, in words.
+        hours: GPU-hours, or worker-hours where there is no GPU.
     """
 
     cells: int
     done: int
-    durations: Durations
+    seconds: Mapping[Cell, float]
+    source: str
     schedule: Schedule
     lanes: int
     hours: float
     money: float | None
     storage_bytes: float
     need: Demand
-
-    @property
-    def pending(self) -> int:
-        """Cells still to be measured."""
-        return len(self.durations.seconds)
 
 
 def forecast(plan: Plan, results: Mapping[Cell, Mapping[str, Any]]) -> Forecast:
@@ -97,20 +74,21 @@ def forecast(plan: Plan, results: Mapping[Cell, Mapping[str, Any]]) -> Forecast:
     need = demand(config, parameters)
     lanes = lanes_of(config.cluster, need)
     pending = [cell for cell in plan.cells if cell not in results]
-    durations = expected(plan, pending, results, parameters)
-    schedule = make_schedule(durations.seconds, lanes, per_job=config.cluster.task_seeds_per_job)
+    seconds, source = expected(plan, pending, results, parameters)
+    schedule = make_schedule(seconds, lanes, per_job=config.cluster.task_seeds_per_job)
     cluster = config.cluster
     hours = schedule.busy / 3600 * cluster.workers_per_job * (cluster.gpus_per_worker or 1)
     price = cluster.price_per_gpu_hour if cluster.gpus_per_worker else None
     return Forecast(
         cells=len(plan.cells),
         done=len(results),
-        durations=durations,
+        seconds=seconds,
+        source=source,
         schedule=schedule,
         lanes=lanes,
         hours=hours,
         money=None if price is None else price * hours,
-        storage_bytes=sum(_stored(plan.tasks[cell.task], config) for cell in durations.seconds),
+        storage_bytes=sum(_stored(plan.tasks[cell.task], config) for cell in pending),
         need=need,
     )
 
@@ -121,39 +99,34 @@ def lines(config: RunConfig, found: Forecast, *, placement: bool = True) -> list
     Args:
         placement: say too what a job needs and how many run side by side.
     """
-    out = [f"{found.cells} cells: {found.done} done, {found.pending} to measure"]
-    for left in by_task_and_seed(found.durations.seconds):
-        seconds = sum(found.durations.seconds[cell] for cell in left.cells)
+    out = [f"{found.cells} cells: {found.done} done, {len(found.seconds)} to measure"]
+    for left in by_task_and_seed(found.seconds):
+        seconds = sum(found.seconds[cell] for cell in left.cells)
         budgets = ", ".join(map(str, left.budgets))
         out.append(f"  {left.task:<28} seed {left.seed}  budgets {budgets}  about {_time(seconds)}")
-    if not found.pending:
+    if not found.seconds:
         return out
     cluster = config.cluster
     jobs = len(found.schedule.jobs)
     unit = "GPU-hours" if cluster.gpus_per_worker else "worker-hours"
-    money: list[str] = []
+    out.append(
+        f"time: cells about {_time(found.schedule.makespan)} ({jobs} jobs, {found.lanes} at a "
+        f"time), {found.hours:.3g} {unit}; from {found.source}"
+    )
     if found.money is not None:
         price = f"{cluster.price_per_gpu_hour:g} per GPU-hour"
-        money = [f"money: about {found.money:.2f} at {price}"]
-    out += [
-        f"time: cells about {_time(found.schedule.makespan)} ({jobs} jobs, {found.lanes} at a "
-        f"time), {found.hours:.3g} {unit}; from {found.durations.source}",
-        *money,
-        f"storage: about {found.storage_bytes / 1e6:.3g} MB",
-    ]
+        out.append(f"money: about {found.money:.2f} at {price}")
+    out.append(f"storage: about {found.storage_bytes / 1e6:.3g} MB")
     if placement:
+        room = "cluster.node_types are not given, so not checked"
+        if cluster.node_types:
+            room = f"the node types hold {jobs_at_once(cluster, found.need)} at once"
         out += [
-            f"placement: a job needs {found.need}" + _room(cluster, found),
+            f"placement: a job needs {found.need}; {room}",
             f"lanes: {found.lanes}; the head needs about {head_memory(found.lanes):.0f} GB of "
             "memory" + ("" if cluster.head_memory_gb else ", cluster.head_memory_gb is not given"),
         ]
     return out
-
-
-def _room(cluster: ClusterConfig, found: Forecast) -> str:
-    if not cluster.node_types:
-        return "; cluster.node_types are not given, so not checked"
-    return f"; the node types hold {jobs_at_once(cluster, found.need)} at once"
 
 
 def _time(seconds: float) -> str:
@@ -187,8 +160,9 @@ def expected(
     wanted: Iterable[Cell | str],
     results: Mapping[Cell, Mapping[str, Any]],
     parameters: float,
-) -> Durations:
-    """Seconds that each of `wanted` will take: cells, or tasks for their CoS-Lows.
+) -> tuple[dict[Any, float], str]:
+    """Seconds that each of `wanted` will take, cells or tasks for their CoS-Lows, and in words
+    where that comes from.
 
     Args:
         results: what is measured already; its pace holds for the rest.
@@ -198,11 +172,9 @@ def expected(
     works = {of: work_of(plan, of) for of in wanted}
     seconds = {of: w.training * training + w.reading * reading for of, w in works.items()}
     if results:
-        source = f"the pace of {len(results)} measured cells"
-    else:
-        per_worker = _tflops(plan.config.cluster)
-        source = f"6ND at {per_worker:g} TFLOP/s per worker; nothing is measured yet"
-    return Durations(seconds, source)
+        return seconds, f"the pace of {len(results)} measured cells"
+    per_worker = _tflops(plan.config.cluster)
+    return seconds, f"6ND at {per_worker:g} TFLOP/s per worker; nothing is measured yet"
 
 
 def cheap_first(plan: Plan, cells: Iterable[Cell]) -> list[Cell]:
@@ -210,40 +182,35 @@ def cheap_first(plan: Plan, cells: Iterable[Cell]) -> list[Cell]:
 
     The order does not depend on what is measured already.
     """
-    return sorted(cells, key=lambda cell: (cell.seed, work_of(plan, cell).operations, cell))
+    return sorted(cells, key=lambda cell: (cell.seed, sum(work_of(plan, cell)), cell))
 
 
 def work_of(plan: Plan, of: Cell | str) -> Work:
-    """Tokens of a cell, or of a task's CoS-Low."""
-    if isinstance(of, Cell):
-        return work(plan.tasks[of.task], of.budget, plan.config)
-    task, settings = plan.tasks[of], plan.config.coslow
-    pool = len(task.train) if settings.pool_cap is None else min(len(task.train), settings.pool_cap)
-    row, prefix = _lengths(task)
-    # The pool is read once; two sets of examples, the chosen and the random, go both ways.
-    read = _packed(pool, row, prefix, settings.max_tokens_per_pack)
-    read += pool * min(settings.max_new_tokens, task.spec.max_new_tokens)
-    trained = 2 * _packed(settings.n_examples, row, prefix, settings.max_tokens_per_pack)
-    return Work(trained, read)
-
-
-def work(task: Task, budget: int, config: RunConfig) -> Work:
-    """Tokens of the cell (`task`, `budget`); early stopping is taken not to happen."""
+    """What a cell takes, early stopping not happening; or a task's CoS-Low."""
     from taskeff.finetune.loop import schedule
 
+    config = plan.config
+    if isinstance(of, str):
+        task, settings = plan.tasks[of], config.coslow
+        most, row, prefix = settings.max_tokens_per_pack, *_lengths(task)
+        pool = min(len(task.train), settings.pool_cap or len(task.train))
+        # The pool is read once; two sets of examples, the chosen and the random, go both ways.
+        read = _packed(pool, row, prefix, most)
+        read += pool * min(settings.max_new_tokens, task.spec.max_new_tokens)
+        return Work.of_tokens(2 * _packed(settings.n_examples, row, prefix, most), read)
+    task, training = plan.tasks[of.task], config.training
     row, prefix = _lengths(task)
     tested = min(len(task.test), config.evaluation.test_cap)
     read = _packed(tested, row, prefix, config.evaluation.max_tokens_per_pack)
     read += tested * task.spec.max_new_tokens
-    if not budget:
-        return Work(0.0, read)
-    training = config.training
-    batch, steps = schedule(training, budget)
+    if not of.budget:
+        return Work.of_tokens(0.0, read)
+    batch, steps = schedule(training, of.budget)
     pack = training.max_tokens_per_pack
     if training.early_stopping:
-        validated = task.n_validation(budget)
+        validated = task.n_validation(of.budget)
         read += steps // training.early_stopping.every_steps * _packed(validated, row, prefix, pack)
-    return Work(steps * _packed(batch, row, prefix, pack), read)
+    return Work.of_tokens(steps * _packed(batch, row, prefix, pack), read)
 
 
 def _lengths(task: Task) -> tuple[float, float]:

@@ -252,7 +252,7 @@ class _Run:
             self._console.print(f"{what}: all {total} {things} are measured already")
             return {}
         self._console.print(f"{what}: {len(missing)} of {total} {things} to measure")
-        seconds = expected(self.plan, missing, self.results, self._parameters).seconds
+        seconds, _ = expected(self.plan, missing, self.results, self._parameters)
         lanes, check = self.executor.lanes, self._check
         with Progress(
             self._console, seconds, total=total, done=done, lanes=lanes, check=check

@@ -15,7 +15,7 @@ from taskeff.run.cost import (
     forecast,
     lines,
     parameter_count,
-    work,
+    work_of,
 )
 from taskeff.run.placement import (
     Demand,
@@ -100,20 +100,20 @@ def plan(tiny_model, tmp_path):
 
 def test_work_grows_with_the_budget_and_counts_a_shared_prefix_once(plan):
     task = next(iter(plan.tasks.values()))
-    none, small, large = (work(task, budget, plan.config) for budget in (0, 8, 32))
-    assert none.trained == 0 < none.read
-    assert 0 < small.trained < large.trained
+    none, small, large = (work_of(plan, Cell(task.spec.task, n, 0)) for n in (0, 8, 32))
+    assert none.training == 0 < none.reading
+    assert 0 < small.training < large.training
     padded = sum(len(task.spec.description) + len(e.text) for e in task.test[:8]) / 4
-    assert small.trained < 10 * padded
+    assert small.training / 6 < 10 * padded
 
 
 def test_measured_cells_set_the_pace(plan):
     before = forecast(plan, {})
-    assert before.durations.source.startswith("6ND at 0.05 TFLOP/s")
+    assert before.source.startswith("6ND at 0.05 TFLOP/s")
     assert before.done == 0
-    assert before.pending == 9
+    assert len(before.seconds) == 9
     parameters = parameter_count(plan.config)
-    planned = expected(plan, plan.cells, {}, parameters).seconds
+    planned = expected(plan, plan.cells, {}, parameters)[0]
     first = next(cell for cell in plan.cells if cell.budget)
     result = {
         "evaluation_seconds": 2.0,
@@ -122,13 +122,13 @@ def test_measured_cells_set_the_pace(plan):
     }
     plan.folder(first).write_json(result, "result.json")
     after = forecast(plan, plan.results())
-    assert (after.done, after.pending) == (1, 8)
-    assert after.durations.source == "the pace of 1 measured cells"
+    assert (after.done, len(after.seconds)) == (1, 8)
+    assert after.source == "the pace of 1 measured cells"
     other = Cell(first.task, max(plan.config.training.budgets), first.seed)
-    works = {c: work(plan.tasks[c.task], c.budget, plan.config) for c in (first, other)}
+    works = {c: work_of(plan, c) for c in (first, other)}
     training = 20.0 * works[other].training / works[first].training
     reading = 2.0 * works[other].reading / works[first].reading
-    assert after.durations.seconds[other] == pytest.approx(training + reading)
+    assert after.seconds[other] == pytest.approx(training + reading)
     assert planned[other] != pytest.approx(training + reading)
 
 
