@@ -134,7 +134,8 @@ class _Stage:
             with linears:
                 for index in self.group:
                     args, named = calls[index]
-                    out = _first(self.blocks[index](out, *args, **named))
+                    found = self.blocks[index](out, *args, **named)
+                    out = found[0] if isinstance(found, tuple) else found
             return hidden, self._head(out, layout) if top else out
 
     def _calls(self, layout: Ragged) -> tuple[Tensor, list[tuple[tuple, dict[str, Any]]]]:
@@ -188,7 +189,3 @@ def _replaced(blocks: Sequence[nn.Module], forward: Callable[..., Tensor]) -> It
     finally:
         for block in blocks:
             block.__dict__.pop("forward", None)
-
-
-def _first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output

@@ -110,13 +110,11 @@ def _tokenised(
     for row in rows:
         ids: tuple[int, ...] = ()
         error = row.error or ""
-        if not error:
-            try:
-                ids = prompter.prompt_ids(row.text)
-            except TaskeffError as problem:
-                error = str(problem)
-            else:
-                error = "" if ids else "the prompt has no tokens"
+        try:
+            ids = () if error else prompter.prompt_ids(row.text)
+        except TaskeffError as problem:
+            error = str(problem)
+        error = error or ("" if ids else "the prompt has no tokens")
         tokens.append(ids)
         errors.append(error)
     return tokens, errors

@@ -114,7 +114,12 @@ def answer(task: TaskReport) -> Answer:
     if prediction.problem is not None:
         return Answer(task.name, "", "no estimate", f": {prediction.problem.rstrip('.')}.")
     main, *others = sorted(prediction.estimates, key=lambda estimate: -estimate.target)
-    also = " ".join(_also(estimate, prediction) for estimate in others)
+    also = " ".join(
+        f"For {percent(other.target)}: "
+        f"{NOT_REACHABLE if other.labels_needed is None else f'about {count(other.labels_needed)}'}"
+        f"{_certainty(other)}; measured: {measured_labels(prediction, other.target)}."
+        for other in others
+    )
     measured = f"; measured: {measured_labels(prediction, main.target)}."
     if main.labels_needed is None:
         needed = f"{NOT_REACHABLE} of {main.cap:,} labels"
@@ -122,7 +127,9 @@ def answer(task: TaskReport) -> Answer:
             task.name, f"{goal(main.target)} is ", needed, f"{_certainty(main)}{measured}", also
         )
     after = f"{_certainty(main)} to reach {goal(main.target)}{measured}"
-    return Answer(task.name, "label ", _examples(main.labels_needed), after, also)
+    shown = count(main.labels_needed)
+    needed = f"about {shown}{NBSP}{'example' if shown == '1' else 'examples'}"
+    return Answer(task.name, "label ", needed, after, also)
 
 
 def curve_label(task: TaskReport) -> str:
@@ -222,7 +229,8 @@ def _rivals(calibration: Calibration) -> str:
     if not better:
         tested = "The one control" if len(rivals) == 1 else f"Each of the {len(rivals)} controls"
         return f"{tested} misses by more in the same test."
-    named = _list([f"{title(name)} ({number(mae, 3)})" for name, mae in better.items()])
+    *first, last = (f"{title(name)} ({number(mae, 3)})" for name, mae in better.items())
+    named = f"{', '.join(first)} and {last}" if first else last
     return f"In the same test as good or better, out of {len(rivals)} controls: {named}."
 
 
@@ -263,13 +271,6 @@ def covers(estimate: Estimate, measured: float | None) -> bool | None:
     return low <= measured and (high is None or measured <= high)
 
 
-def _also(estimate: Estimate, prediction: Prediction) -> str:
-    needed = estimate.labels_needed
-    said = NOT_REACHABLE if needed is None else f"about {count(needed)}"
-    measured = measured_labels(prediction, estimate.target)
-    return f"For {percent(estimate.target)}: {said}{_certainty(estimate)}; measured: {measured}."
-
-
 def _certainty(estimate: Estimate) -> str:
     said = []
     if estimate.intervals is not None:
@@ -279,16 +280,7 @@ def _certainty(estimate: Estimate) -> str:
     return f" ({', '.join(said)})" if said else ""
 
 
-def _examples(labels: float) -> str:
-    shown = count(labels)
-    return f"about {shown}{NBSP}{'example' if shown == '1' else 'examples'}"
-
-
 def _range(values: Sequence[int], noun: str) -> str:
     low, high = min(values), max(values)
     number = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     return f"{number} {noun}{'' if high == 1 else 's'}"
-
-
-def _list(items: Sequence[str]) -> str:
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

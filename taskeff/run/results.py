@@ -33,7 +33,7 @@ def conclude(
     signals: Mapping[str, Mapping[str, Any]],
     seconds: float,
     console: Console,
-    imputed: Mapping[str, Mapping[int, float]] | None = None,
+    imputed: Mapping[str, Mapping[int, float]],
 ) -> Calibration:
     """Fit, publish and say what a run measured.
 
@@ -43,20 +43,6 @@ def conclude(
         seconds: how long the run took.
         imputed: task -> budget -> posterior mean score of the cells that an adaptive grid skipped.
     """
-    calibration = _fit(plan, results, signals, imputed or {})
-    plan.store.write_json(_run_record(plan, seconds), "run.json")
-    _summary(calibration, console)
-    console.print(f"report: {write_report(plan.store)}", soft_wrap=True)
-    return calibration
-
-
-def _fit(
-    plan: Plan,
-    results: Mapping[Cell, Mapping[str, Any]],
-    signals: Mapping[str, Mapping[str, Any]],
-    imputed: Mapping[str, Mapping[int, float]],
-) -> Calibration:
-    """Publish the tables, the calibration and the held-out tasks' estimates."""
     config, store = plan.config, plan.store
     # A budget with a seed missing is imputed as a whole: whoever stopped and went on gets the
     # numbers of whoever did not.
@@ -65,8 +51,10 @@ def _fit(
         for cell in plan.cells
         if cell in results and cell.budget not in imputed.get(cell.task, ())
     ]
+    unknown = dict.fromkeys(("label_score", "n_test", "hash"))
+    kind = {"seed": config.training.seeds[0], "role": "calibration", "status": "imputed"}
     rows += [
-        _imputed_row(plan, task, budget, score)
+        {**unknown, **kind, "task": task, "budget": budget, "score": score}
         for task, scores in imputed.items()
         for budget, score in sorted(scores.items())
     ]
@@ -82,12 +70,8 @@ def _fit(
         family=config.model.name,
         fingerprint={**run_fingerprint(plan), "recipe": recipe_of(config)},
     )
-    calibration = fit_run(
-        {name: curves[name] for name in plan.calibration},
-        signals,
-        settings,
-        label_zero_shots(rows),
-    )
+    fitted = {name: curves[name] for name in plan.calibration}
+    calibration = fit_run(fitted, signals, settings, label_zero_shots(rows))
     calibration.save(store)
     held_out = [
         predict_task(
@@ -96,6 +80,9 @@ def _fit(
         for name in plan.held_out
     ]
     store.write_table(pa.Table.from_pylist(estimate_rows(held_out)), "estimates.parquet")
+    store.write_json(_run_record(plan, seconds), "run.json")
+    _summary(calibration, console)
+    console.print(f"report: {write_report(store)}", soft_wrap=True)
     return calibration
 
 
@@ -104,20 +91,6 @@ def curve_row(result: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
     kept = ("task", "budget", "seed", "score", "label_score", "n_test", "hash")
     role = "held_out" if result["task"] in plan.held_out else "calibration"
     return {**{key: result[key] for key in kept}, "role": role, "status": "measured"}
-
-
-def _imputed_row(plan: Plan, task: str, budget: int, score: float) -> dict[str, Any]:
-    return {
-        "task": task,
-        "budget": budget,
-        "seed": plan.config.training.seeds[0],
-        "score": score,
-        "label_score": None,
-        "n_test": None,
-        "hash": None,
-        "role": "calibration",
-        "status": "imputed",
-    }
 
 
 def _run_record(plan: Plan, seconds: float) -> dict[str, Any]:
