@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -11,7 +13,7 @@ from omegaconf import OmegaConf
 from pydantic import BaseModel, ValidationError
 
 from taskeff.config import RunConfig
-from taskeff.errors import ConfigError
+from taskeff.errors import ConfigError, hide
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -53,11 +55,19 @@ def overridden(values: Any, overrides: list[str] | None, source: str) -> dict[An
         raise ConfigError(f"{source}: expected keys and values at the top level")
     try:
         # Values are YAML as in the file: `tasks.calibration=[a,b]`, `training.epochs=3`.
+        _hide_environment(values, overrides or [])
         merged = OmegaConf.merge(cast("Any", values), OmegaConf.from_dotlist(overrides or []))
         found = OmegaConf.to_container(merged, resolve=True)
     except Exception as error:  # noqa: BLE001 - see above
         raise ConfigError(f"{source}: not a readable configuration: {error}") from None
     return dict(cast("dict[Any, Any]", found))
+
+
+def _hide_environment(values: Any, overrides: list[str]) -> None:
+    """What is taken from the environment is shown nowhere."""
+    given = OmegaConf.to_yaml(OmegaConf.create(values), resolve=False)
+    for name in re.findall(r"oc\.env:\s*['\"]?([A-Za-z_]\w*)", "\n".join([given, *overrides])):
+        hide(os.environ.get(name, ""))
 
 
 def parse_config(values: Any, source: str, schema: type[Schema] = RunConfig) -> Schema:

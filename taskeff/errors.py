@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+_PASSWORD = re.compile(r"(?<=://)[^/?#\s\"'<>]*@")
+_QUERY = re.compile(r"(://[^\s?#\"'<>]*\?)[^\s\"'<>]+")
+_hidden: set[str] = set()
+
+
+def hide(secret: str) -> None:
+    """Let `redact` blot `secret` out from here on, unless it is too short to be one."""
+    if len(secret) >= 6:
+        _hidden.add(secret)
+
+
+def redact(text: str) -> str:
+    """`text` fit to be written and printed: no user, password or query string in its URIs, nothing
+    that a configuration took from the environment."""
+    for secret in sorted(_hidden, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return _QUERY.sub(r"\1***", _PASSWORD.sub("***@", text))
+
+
+def redacted(value: Any) -> Any:
+    """Lists and dictionaries with every text in them redacted."""
+    if isinstance(value, dict):
+        return {key: redacted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [redacted(item) for item in value]
+    return redact(value) if isinstance(value, str) else value
 
 
 class TaskeffError(Exception):
     """Something the user can mend: the message names the file, the row or field, and the fix."""
+
+    def __str__(self) -> str:
+        return redact(super().__str__())
 
 
 class ConfigError(TaskeffError):

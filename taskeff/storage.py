@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taskeff.errors import StorageError
+from taskeff.errors import redact as redact
 
 log = logging.getLogger(__name__)
 
@@ -284,8 +285,3 @@ def _why(error: Exception) -> str:
 def _protocols(filesystem: fsspec.AbstractFileSystem) -> tuple[str, ...]:
     protocol = filesystem.protocol
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)
-
-
-def redact(uri: str) -> str:
-    """`uri` without user name and password, fit for messages and artefacts."""
-    return re.sub(r"(?<=://)[^/@]+@", "***@", uri)

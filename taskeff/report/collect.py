@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import yaml
 
 from taskeff.curves.curve import TaskCurve
-from taskeff.errors import EstimateError, StorageError
+from taskeff.errors import EstimateError, StorageError, redacted
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.left_out import Prediction, predict_task, without
 from taskeff.estimate.run_tables import Ceiling, ceiling_of, task_curves
@@ -105,4 +106,12 @@ def _without_paths(config: str) -> str:
     values = yaml.safe_load(config)
     values.pop("storage")
     values["model"].pop("path")
-    return yaml.safe_dump(values, sort_keys=False)
+    return yaml.safe_dump(redacted(_shortened(values)), sort_keys=False)
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _shortened(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shortened(item) for item in value]
+    return os.path.basename(value) if isinstance(value, str) and value[:1] in "/~" else value

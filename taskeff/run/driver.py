@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from taskeff.config import RunConfig
-from taskeff.errors import ConfigError, TaskeffError
+from taskeff.errors import ConfigError, TaskeffError, redacted
 from taskeff.estimate.calibration import Calibration
 from taskeff.finetune.cells import Cell
 from taskeff.lease import Lease, Part
@@ -145,7 +145,7 @@ def begin(plan: Plan, config: RunConfig, console: Console) -> Plan:
     """
     for note in plan.notes:
         say(console, "note:", note)
-    resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    resolved = yaml.safe_dump(redacted(config.model_dump(mode="json")), sort_keys=False)
     plan.store.write_bytes(resolved.encode(), "config.yaml")
     return replace(plan, tasks={name: t.publish(plan.store) for name, t in plan.tasks.items()})
 

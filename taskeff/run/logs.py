@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Iterator
 
 from taskeff.errors import StorageError
-from taskeff.storage import Store
+from taskeff.storage import Store, redact
 
 FOLDER = "logs"
 
@@ -40,4 +40,4 @@ def published_log(store: Store, name: str) -> Iterator[None]:
         if buffer.tell():
             file = time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + ".log"
             with contextlib.suppress(StorageError):
-                store.write_bytes(buffer.getvalue().encode(), FOLDER, name, file)
+                store.write_bytes(redact(buffer.getvalue()).encode(), FOLDER, name, file)

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from taskeff.errors import redact
 from taskeff.finetune.cells import Cell
 
 RECENT = 12
@@ -135,7 +136,7 @@ class Progress:
 
 def say(console: Console, what: str, more: str, colour: str = "yellow") -> None:
     """One line about something that is not a result."""
-    console.print(Text.assemble((what, colour), f" {more}"), soft_wrap=True)
+    console.print(Text.assemble((what, colour), f" {redact(more)}"), soft_wrap=True)
 
 
 def clock(seconds: float) -> str:

@@ -19,7 +19,7 @@ from taskeff.coslow.fingerprint import fingerprint, settings_of, signal_hash
 from taskeff.coslow.pipeline import Outcome, Scored, state_of
 from taskeff.coslow.pool import SpecPool
 from taskeff.coslow.result import RESULT
-from taskeff.errors import TaskeffError
+from taskeff.errors import TaskeffError, redacted
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
 from taskeff.estimate.ranking import estimate_rows, ordered
@@ -29,7 +29,7 @@ from taskeff.models import family_identity, load_tokenizer
 from taskeff.report.ranking import write_ranking
 from taskeff.run.executor import Measures
 from taskeff.run.progress import say
-from taskeff.storage import Store, redact
+from taskeff.storage import Store
 from taskeff.tasks.manifest import Entry, Manifest, load_manifest
 
 THREADS = 16  # storage calls at once: each is a round trip on an object store
@@ -268,8 +268,8 @@ def _example_warnings(result: Mapping[str, Any]) -> list[str]:
 def _publish_settings(run: _Run, seconds: float) -> None:
     # With the family's settings written out, so that the file alone says what was done.
     ran = run.config.model_copy(update={"coslow": run.settings})
-    config = yaml.safe_dump(ran.model_dump(mode="json"), sort_keys=False)
-    run.store.write_bytes(redact(config).encode(), "config.yaml")
+    config = yaml.safe_dump(redacted(ran.model_dump(mode="json")), sort_keys=False)
+    run.store.write_bytes(config.encode(), "config.yaml")
     run.store.write_json(
         {
             "fingerprint": dict(run.fingerprint),
