@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 _PASSWORD = re.compile(r"(?<=://)[^/?#\s\"'<>]*@")
 _QUERY = re.compile(r"(://[^\s?#\"'<>]*\?)[^\s\"'<>]+")
@@ -28,9 +28,9 @@ def redact(text: str) -> str:
 def redacted(value: Any) -> Any:
     """Lists and dictionaries with every text in them redacted."""
     if isinstance(value, dict):
-        return {key: redacted(item) for key, item in value.items()}
+        return {key: redacted(item) for key, item in cast("dict[Any, Any]", value).items()}
     if isinstance(value, list):
-        return [redacted(item) for item in value]
+        return [redacted(item) for item in cast("list[Any]", value)]
     return redact(value) if isinstance(value, str) else value
 
 

@@ -24,8 +24,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taskeff.errors import StorageError
-from taskeff.errors import redact as redact
+from taskeff.errors import StorageError, redact
 
 log = logging.getLogger(__name__)
 

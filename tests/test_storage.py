@@ -5,8 +5,8 @@ import json
 import pyarrow as pa
 import pytest
 
-from taskeff.errors import StorageError
-from taskeff.storage import Store, canonical_json, digest, redact, safe_part
+from taskeff.errors import StorageError, redact
+from taskeff.storage import Store, canonical_json, digest, safe_part
 from tests.filesystems import empty_bucket
 
 

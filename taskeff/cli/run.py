@@ -20,7 +20,7 @@ from taskeff.cli.options import (
     show,
     split,
 )
-from taskeff.errors import ConfigError
+from taskeff.errors import ConfigError, redact
 
 app = typer.Typer()
 
@@ -143,7 +143,7 @@ def calibrate(
         from taskeff.run.inline import InlineExecutor as Executor
     else:
         from taskeff.distributed.executor import RayExecutor as Executor
-    from taskeff.storage import Store, redact
+    from taskeff.storage import Store
 
     console = Console(quiet=quiet)
     loaded = [_config(config, overrides) for config in configs]

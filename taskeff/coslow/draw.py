@@ -16,8 +16,8 @@ from taskeff.coslow.handoff import hand_off, read_labels, to_annotate
 from taskeff.coslow.pool import PoolAbout
 from taskeff.coslow.select import select
 from taskeff.coslow.shards import read_parts
-from taskeff.errors import DataError, TaskeffError
-from taskeff.storage import Store, digest, redact
+from taskeff.errors import DataError, TaskeffError, redact
+from taskeff.storage import Store, digest
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.task import Example
 

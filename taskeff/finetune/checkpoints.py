@@ -23,9 +23,9 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from taskeff.errors import StorageError
+from taskeff.errors import StorageError, redact
 from taskeff.finetune.strategies import Strategy
-from taskeff.storage import Store, redact
+from taskeff.storage import Store
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from taskeff.config import RunConfig
-from taskeff.errors import ConfigError, TaskeffError, redacted
+from taskeff.errors import ConfigError, TaskeffError, redact, redacted
 from taskeff.estimate.calibration import Calibration
 from taskeff.finetune.cells import Cell
 from taskeff.lease import Lease, Part
@@ -33,7 +33,6 @@ from taskeff.run.placement import coslow_actors
 from taskeff.run.plan import Plan, make_plan
 from taskeff.run.progress import Progress, say
 from taskeff.run.results import conclude
-from taskeff.storage import redact
 
 
 def calibrate(

@@ -9,8 +9,8 @@ import time
 import traceback
 from collections.abc import Iterator
 
-from taskeff.errors import StorageError
-from taskeff.storage import Store, redact
+from taskeff.errors import StorageError, redact
+from taskeff.storage import Store
 
 FOLDER = "logs"
 

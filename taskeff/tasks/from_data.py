@@ -9,8 +9,7 @@ from pathlib import Path, PurePath
 import yaml
 from pydantic import ValidationError
 
-from taskeff.errors import ConfigError, DataError
-from taskeff.storage import redact
+from taskeff.errors import ConfigError, DataError, redact
 from taskeff.tasks.readers import format_of
 from taskeff.tasks.spec import TaskSpec, reasons
 from taskeff.tasks.templates import column

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from taskeff.errors import DataError, TaskeffError
-from taskeff.storage import filesystem_of, redact
+from taskeff.errors import DataError, TaskeffError, redact
+from taskeff.storage import filesystem_of
 from taskeff.tasks.formats import READERS
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}

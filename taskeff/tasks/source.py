@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from taskeff.errors import DataError
-from taskeff.storage import redact
+from taskeff.errors import DataError, redact
 from taskeff.tasks.examples import row_number
 from taskeff.tasks.formats import plain
 from taskeff.tasks.readers import OPTIONS, SourceRow, expanded, file_stamp, read_file
