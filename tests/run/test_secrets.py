@@ -51,7 +51,7 @@ def test_every_error_of_ours_is_blotted_out():
 
 @pytest.mark.slow
 def test_nothing_of_a_run_holds_a_secret(tiny_model, tmp_path):
-    storage = tmp_path / "home-of-somebody-else"
+    storage = tmp_path / "a-home"
     values = run_values(tiny_model, storage)
     values["tasks"] = {"calibration": values["tasks"]["calibration"], "held_out": []}
     values["training"] |= {"budgets": [8], "max_steps": 4}
