@@ -4,8 +4,6 @@ import io
 import uuid
 
 import fsspec
-import moto.server
-import moto.settings
 import pytest
 from rich.console import Console
 
@@ -19,6 +17,10 @@ from taskeff.storage import Store
 from tests.helpers import run_values
 from tests.leases import Clock, race
 
+pytest.importorskip("s3fs")
+moto = pytest.importorskip("moto.server")
+moto_settings = pytest.importorskip("moto.settings")
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SECONDS = 60.0
 
@@ -31,7 +33,7 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        self._server = moto.server.ThreadedMotoServer("127.0.0.1", self._port, verbose=False)
+        self._server = moto.ThreadedMotoServer("127.0.0.1", self._port, verbose=False)
         self._server.start()
         _, self._port = self._server.get_host_and_port()
         self.url = f"http://127.0.0.1:{self._port}"
@@ -127,7 +129,7 @@ def test_a_bucket_that_is_not_there_is_named_and_not_made(server, tiny_model):
 
 def test_keys_that_are_wrong_are_said_with_the_uri(store, monkeypatch):
     store.write_bytes(b"x", "file")
-    monkeypatch.setattr(moto.settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)
+    monkeypatch.setattr(moto_settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)
     with pytest.raises(StorageError, match=r"cannot read s3://bucket-.*/results/file"):
         store.read_bytes("file")
     with pytest.raises(StorageError, match="not writable"):
