@@ -14,7 +14,7 @@ from taskeff.run.plan import Plan
 TASKS = ("name_gender", "part_of_speech", "sentiment_words")
 
 
-def run_values(model: Path, storage: Path, **changes) -> dict:
+def run_values(model: Path, storage: Path | str, **changes) -> dict:
     """A run of two calibration tasks and one held out, small enough for a test."""
     values = {
         "name": "tiny",
