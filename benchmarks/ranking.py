@@ -27,12 +27,13 @@ import numpy as np
 import yaml
 from scipy.stats import spearmanr
 
-from taskeff.config import RankConfig, RunConfig
+from taskeff.config import RunConfig
 from taskeff.config_file import parse_config
 from taskeff.distributed.coslow import OnRay
 from taskeff.errors import TaskeffError
 from taskeff.estimate.regression import bootstrap_interval, left_out_means, left_out_predictions
 from taskeff.estimate.run_tables import task_curves
+from taskeff.rank_config import RankConfig
 from taskeff.run.ranking import rank
 from taskeff.storage import Store
 from taskeff.tasks.task import load_spec, load_task

@@ -34,7 +34,7 @@ import psutil
 import pyarrow.parquet as pq
 import yaml
 
-from taskeff.config import CosLowConfig, RankConfig
+from taskeff.config import CosLowConfig
 from taskeff.config_file import parse_config
 from taskeff.coslow.confidence import Confidence
 from taskeff.coslow.data_set import DataSet, shards_to_score
@@ -47,6 +47,7 @@ from taskeff.distributed.coslow import measure
 from taskeff.distributed.session import ray_session
 from taskeff.lm.packing import shared_prefix
 from taskeff.models import load_tokenizer
+from taskeff.rank_config import RankConfig
 from taskeff.storage import Store
 from taskeff.tasks.manifest import load_manifest
 from taskeff.tasks.prompts import Prompter

@@ -9,13 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from taskeff.config import CosLowConfig, ModelConfig, RankConfig, RunConfig
+    from taskeff.config import CosLowConfig, ModelConfig, RunConfig
     from taskeff.config_file import load_config
     from taskeff.distributed.coslow import OnRay
     from taskeff.distributed.executor import RayExecutor
     from taskeff.errors import TaskeffError
     from taskeff.estimate.budget import Estimate, predict
     from taskeff.estimate.calibration import Calibration
+    from taskeff.rank_config import RankConfig
     from taskeff.run.driver import calibrate
     from taskeff.run.inline import InlineExecutor, InProcess
     from taskeff.run.labelling import score, select
@@ -45,7 +46,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "taskeff.config": ("CosLowConfig", "ModelConfig", "RankConfig", "RunConfig"),
+    "taskeff.config": ("CosLowConfig", "ModelConfig", "RunConfig"),
+    "taskeff.rank_config": ("RankConfig",),
     "taskeff.config_file": ("load_config",),
     "taskeff.distributed.coslow": ("OnRay",),
     "taskeff.distributed.executor": ("RayExecutor",),

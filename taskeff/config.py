@@ -1,4 +1,4 @@
-"""The schemas of a run and of a ranking, as frozen objects; `config_file` reads them."""
+"""The schema of a run, as frozen objects; `config_file` reads them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from taskeff.storage import safe_part
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Settings that belong together: frozen, and no others than are named."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """The family's model."""
 
     path: str
@@ -32,7 +34,7 @@ class ModelConfig(_Section):
         return safe_part(value)
 
 
-class TasksConfig(_Section):
+class TasksConfig(Section):
     """Which tasks: names of bundled tasks or paths of task files."""
 
     calibration: tuple[str, ...]
@@ -44,14 +46,14 @@ class TasksConfig(_Section):
     its rows; its curve is then held at its last score up to the cap, and says so."""
 
 
-class EarlyStopping(_Section):
+class EarlyStopping(Section):
     """Stop when the validation loss has not improved; the best weights are restored."""
 
     every_steps: int = Field(default=4, ge=1)
     patience: int = Field(default=10, ge=1)
 
 
-class LoRAConfig(_Section):
+class LoRAConfig(Section):
     """A low-rank adapter on every target linear."""
 
     rank: int = Field(default=16, ge=1)
@@ -70,7 +72,7 @@ _OURS_IN_DEEPSPEED = {
 }
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """How one cell is fine-tuned (DESIGN of arXiv 2512.24991: full, lr 1e-5, 500 steps)."""
 
     budgets: tuple[int, ...] = (50, 100, 200, 500, 1000, 2500, 5000)
@@ -151,7 +153,7 @@ class TrainingConfig(_Section):
         return value
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """How a model is scored on the test split."""
 
     test_cap: int = Field(default=5000, ge=1)
@@ -161,7 +163,7 @@ class EvaluationConfig(_Section):
 SHARD_ROWS = 1024
 
 
-class CosLowConfig(_Section):
+class CosLowConfig(Section):
     """How CoS-Low is measured; all but the speed settings enter the fingerprint."""
 
     n_examples: int = Field(default=32, ge=8)
@@ -201,7 +203,7 @@ class CosLowConfig(_Section):
         return None if self.gradient_memory_gb is None else int(self.gradient_memory_gb * 1e9)
 
 
-class ScoringConfig(_Section):
+class ScoringConfig(Section):
     """How CoS-Low of many data sets goes over the cluster; none of it changes a result but
     `shard_rows`, whose rows share batches."""
 
@@ -236,7 +238,7 @@ class ScoringConfig(_Section):
         return value
 
 
-class CurveConfig(_Section):
+class CurveConfig(Section):
     """How scores become data efficiency, and how CoS-Low predicts it."""
 
     cap: int | None = Field(default=None, ge=2)
@@ -250,7 +252,7 @@ class CurveConfig(_Section):
     published straight line."""
 
 
-class NodeType(_Section):
+class NodeType(Section):
     """One kind of machine that the cluster may start."""
 
     name: str
@@ -272,7 +274,7 @@ class NodeType(_Section):
         return int(min(shares) + 1e-9)
 
 
-class ClusterConfig(_Section):
+class ClusterConfig(Section):
     """What one job, cells that a worker group measures, asks of the Ray cluster."""
 
     workers_per_job: int = Field(default=1, ge=1)
@@ -309,7 +311,7 @@ class ClusterConfig(_Section):
     default: 300 per GPU (bf16 on an H100), 0.05 per thread."""
 
 
-class TrackingConfig(_Section):
+class TrackingConfig(Section):
     """Where each cell's metrics go besides the storage; needs the extra of the same name."""
 
     mlflow_uri: str | None = None
@@ -318,7 +320,7 @@ class TrackingConfig(_Section):
     """The key comes from WANDB_API_KEY, never from a file of the run."""
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """A whole run."""
 
     name: str
@@ -367,7 +369,7 @@ class RunConfig(_Section):
                 "training.mixed_precision keeps float32 weights: set model.dtype to float32, "
                 f"not {self.model.dtype}"
             )
-        if self.training.strategy == "deepspeed" and self.rounds_updates:
+        if self.training.strategy == "deepspeed" and self.masters == "none":
             raise ValueError(
                 "training.masters none: deepspeed keeps float32 masters; set float32, or another "
                 "training.strategy"
@@ -375,49 +377,13 @@ class RunConfig(_Section):
         return self
 
     @property
-    def keeps_masters(self) -> bool:
-        """Whether training updates float32 copies of bfloat16 weights."""
+    def masters(self) -> Literal["float32", "none"] | None:
+        """What training updates of bfloat16 weights: float32 copies, or the weights themselves
+        ("none"); None where no bfloat16 weight trains."""
         half = self.model.dtype == "bfloat16" and self.training.method == "full"
-        return half and self.training.masters == "float32"
-
-    @property
-    def rounds_updates(self) -> bool:
-        """Whether training updates bfloat16 weights themselves."""
-        half = self.model.dtype == "bfloat16" and self.training.method == "full"
-        return half and self.training.masters == "none"
+        return self.training.masters if half else None
 
     @property
     def cap(self) -> int:
         """The budget at the right end of every curve."""
         return self.curve.cap or max(self.training.budgets)
-
-
-class RankConfig(_Section):
-    """A ranking of candidate data sets."""
-
-    manifest: str
-    """YAML, JSON lines, CSV or Parquet; see docs/rank.md."""
-    model: ModelConfig
-    family: str
-    """A calibration: its folder, calibration.json, or a published family's name."""
-    out: str
-    """Folder or URI of the ranking and of what it was made from."""
-    targets: tuple[float, ...] = (0.8, 0.9)
-    label_price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """Of one label, where the manifest gives none."""
-    allow_local: tuple[str, ...] = ()
-    """Folders of this machine that the manifest's entries may read, beside its own."""
-    strict: bool = False
-    """Stop at a bad entry of the manifest, rather than report and skip it."""
-    seed: int = 0
-    """Seeds bundled data sets and the draw of `coslow.pool_cap`."""
-    coslow: CosLowConfig | None = None
-    """What is not given is as the family was calibrated."""
-    scoring: ScoringConfig = ScoringConfig()
-
-    @field_validator("targets")
-    @classmethod
-    def _are_shares(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value or list(value) != sorted(set(value)) or not 0 < value[0] <= value[-1] <= 1:
-            raise ValueError(f"give rising shares in (0, 1], [0.8, 0.9] say, got {list(value)}")
-        return value

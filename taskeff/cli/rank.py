@@ -36,9 +36,9 @@ def rank(
     """
     from rich.console import Console
 
-    from taskeff.config import RankConfig
     from taskeff.config_file import load_config, overridden, parse_config
     from taskeff.errors import ConfigError
+    from taskeff.rank_config import RankConfig
     from taskeff.run.ranking import rank as run
 
     given = {"manifest": manifest, "family": family, "out": out}

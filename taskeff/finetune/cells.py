@@ -105,7 +105,7 @@ def cell_hash(cell: Cell, config: RunConfig, data_hash: str, identity: Mapping[s
         identity: the model's, its template hash included.
     """
     training = _training_settings(config.training) if cell.budget else {}
-    if training and config.keeps_masters:
+    if training and config.masters == "float32":
         training["masters"] = config.training.masters
     return digest(
         {

@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from taskeff.errors import StorageError, redact
-from taskeff.finetune.strategies import Strategy
+from taskeff.finetune.strategy import Strategy
 from taskeff.storage import Store
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from accelerate.utils import gather_object
 from transformers import PreTrainedModel
 
 from taskeff.errors import ClusterError, TaskeffError
-from taskeff.finetune.strategies import Strategy, deal
+from taskeff.finetune.strategy import Strategy
+from taskeff.finetune.workers import deal
 from taskeff.lm.generate import Generation, greedy
 from taskeff.tasks.metrics import score
 from taskeff.tasks.prompts import Prompter

@@ -2,7 +2,7 @@
 
 Why this is a loop of its own rather than transformers' Trainer: a batch is one packed row, not B
 padded ones, and weights come back from host memory between cells (`benchmarks/training.py`). How
-workers share the model is `strategies`.
+workers share the model is `strategy`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from transformers import PreTrainedModel
 from taskeff.config import EarlyStopping, TrainingConfig
 from taskeff.errors import StorageError
 from taskeff.finetune.checkpoints import Checkpoints
-from taskeff.finetune.strategies import deal, make_strategy
+from taskeff.finetune.strategies import make_strategy
+from taskeff.finetune.workers import deal
 from taskeff.lm.device import on_device
 from taskeff.lm.packing import PackedBatch, answer_logits, batches, n_batches
 from taskeff.tasks.prompts import TokenizedExample

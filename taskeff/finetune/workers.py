@@ -1,9 +1,10 @@
-"""The process group of a job's workers: made where none is, left at the end."""
+"""A job's workers: their process group, made where none is and left at the end, and their work."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 import torch.distributed as dist
@@ -29,3 +30,9 @@ def end_worker() -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def deal(lengths: Sequence[int], workers: int) -> list[list[int]]:
+    """Row numbers for each worker, so that all have about the same length to work on."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    return [sorted(order[rank::workers]) for rank in range(workers)]

@@ -112,7 +112,7 @@ def short_note(task: Task, config: RunConfig) -> str | None:
 
 def rounding_note(config: RunConfig, architecture: PreTrainedConfig) -> str | None:
     """That most steps of bfloat16 weights round away; None where they do not."""
-    if not config.rounds_updates:
+    if config.masters != "none":
         return None
     # AdamW's step is about the learning rate. A bfloat16 has 8 bits: from this size on, its next
     # neighbour is more than two steps away.

@@ -63,7 +63,7 @@ def demand(config: RunConfig, parameters: float | None) -> Demand:
     gb = 0.0
     if parameters:
         copies = 4.0 if config.training.method == "full" else 1.0
-        dtype = "float32" if config.keeps_masters else config.model.dtype
+        dtype = "float32" if config.masters == "float32" else config.model.dtype
         gb = parameters * BYTES[dtype] * copies / 1e9
         if config.training.strategy not in ("single", "ddp"):
             gb /= cluster.workers_per_job

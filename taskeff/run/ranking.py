@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from taskeff.config import CosLowConfig, RankConfig
+from taskeff.config import CosLowConfig
 from taskeff.coslow.data_set import DataSet, published, scored_pool
 from taskeff.coslow.engines import engine_of
 from taskeff.coslow.fingerprint import fingerprint, settings_of, signal_hash
@@ -26,6 +26,7 @@ from taskeff.estimate.ranking import estimate_rows, ordered
 from taskeff.finetune.cells import versions
 from taskeff.lease import Lease
 from taskeff.models import family_identity, load_tokenizer
+from taskeff.rank_config import RankConfig
 from taskeff.report.ranking import write_ranking
 from taskeff.run.executor import Measures
 from taskeff.run.progress import say

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from taskeff.config import RankConfig
 from taskeff.config_file import parse_config
 from taskeff.coslow.fingerprint import fingerprint, settings_of
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
 from taskeff.estimate.shapes import Beta
 from taskeff.models import family_identity, load_tokenizer, model_config
+from taskeff.rank_config import RankConfig
 from tests.tiny_model import FEELINGS, KINDS, MEMBERS, instruction
 
 LABELS = {"kinds": ["animal", "food", "tool"], "feelings": sorted(FEELINGS)}

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import ray
 
-from taskeff.config import RankConfig
 from taskeff.config_file import load_config
 from taskeff.coslow.confidence import Confidence
 from taskeff.coslow.engines import BuiltinEngine
 from taskeff.errors import ModelError
+from taskeff.rank_config import RankConfig
 
 
 class Constant:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from taskeff.config import CosLowConfig, ModelConfig, RankConfig, ScoringConfig
+from taskeff.config import CosLowConfig, ModelConfig, ScoringConfig
 from taskeff.config_file import load_config
 from taskeff.coslow.pipeline import Outcome
 from taskeff.coslow.shards import read_parts
@@ -18,6 +18,7 @@ from taskeff.distributed import coslow
 from taskeff.distributed.coslow import OnRay
 from taskeff.distributed.session import ray_session
 from taskeff.errors import ClusterError
+from taskeff.rank_config import RankConfig
 from taskeff.run.ranking import ESTIMATES_PER_TASK, rank
 from taskeff.storage import Store
 from taskeff.tasks.manifest import load_manifest
@@ -300,8 +301,8 @@ def test_options_beside_a_file_override_it(monkeypatch, capsys):
 
 
 def test_the_configuration_that_is_shipped_is_one():
-    from taskeff.config import RankConfig
     from taskeff.config_file import load_config
+    from taskeff.rank_config import RankConfig
 
     config = load_config("configs/rank.yaml", ["targets=[0.5]"], RankConfig)
     assert config.targets == (0.5,)

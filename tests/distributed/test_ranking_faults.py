@@ -13,8 +13,8 @@ import pytest
 import yaml
 from ray.cluster_utils import Cluster
 
-from taskeff.config import RankConfig
 from taskeff.distributed.coslow import OnRay
+from taskeff.rank_config import RankConfig
 from taskeff.run.ranking import rank
 from tests.distributed import candidates as made
 from tests.distributed import engines

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from taskeff.config import TrainingConfig
-from taskeff.finetune import strategies
+from taskeff.finetune import strategy
 from taskeff.finetune.loop import FineTuner
 from taskeff.lm.generate import greedy
 from taskeff.tasks.prompts import TokenizedExample
@@ -40,7 +40,7 @@ def score_and_train(folder: Path) -> None:
     rows = [TokenizedExample(prompt, (1, 2), str(i)) for i, prompt in enumerate(prompts)]
     found = []
     for room in (1 << 40, 0):
-        strategies.free_bytes = lambda device, room=room: room
+        strategy.free_bytes = lambda device, room=room: room
         torch.manual_seed(0)
         shape = LlamaConfig(
             vocab_size=64,
