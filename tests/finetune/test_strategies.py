@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM
 from taskeff.config import RunConfig, TrainingConfig
 from taskeff.errors import DataError, StorageError, TaskeffError
 from taskeff.finetune import evaluate
-from taskeff.finetune.strategies import choose, deal
+from taskeff.finetune.strategies import choose
+from taskeff.finetune.workers import deal
 from taskeff.storage import Store
 from tests.finetune.group import run_group
 from tests.finetune.small import folders, measure_cells, measure_interrupted, results, small_config
@@ -33,7 +34,7 @@ METHODS = ("full", "lora")
 KEPT = {"keep_checkpoints": True}
 STORED = {"checkpoint_minutes": 1e-9}  # after every step
 
-SHORT = {"budgets": [8], "max_steps": 4}
+SHORT = {"budgets": [8], "max_steps": 4, **KEPT}
 # (settings, how far losses may be apart): passes in bfloat16 round otherwise when cut otherwise.
 # Adam makes a whole step of a rounded sign, so that steps are small where passes round.
 SMALL = {"learning_rate": 1e-4}
@@ -196,13 +197,24 @@ def test_deepspeed_goes_on_from_a_stored_state(with_deepspeed, tiny_model, name)
     check_resumed(with_deepspeed, tiny_model, name)
 
 
+def moved(config: RunConfig, model: Path) -> torch.Tensor:
+    """How far training took the weights, in one vector."""
+    from safetensors.torch import load_file
+
+    start = load_file(model / "model.safetensors")
+    kept = kept_weights(config, 8)
+    return torch.cat([(kept[n].float() - start[n].float()).flatten() for n in sorted(kept)])
+
+
 def check_precision(storage: Path, alone: Path, model: Path, name: str, kind: str) -> None:
     settings, apart = PRECISIONS[kind]
     single = small_config(model, alone, **SHORT, **settings)
     measure_cells(single)
-    ours = results(config_of(model, storage / kind, name, "full", **SHORT, **settings))
-    losses = [r[8]["training"]["losses"] for r in (ours, results(single))]
+    sharded = config_of(model, storage / kind, name, "full", **SHORT, **settings)
+    losses = [results(config)[8]["training"]["losses"] for config in (sharded, single)]
     assert losses[0] == pytest.approx(losses[1], rel=apart)
+    way, expected = (moved(config, model) for config in (sharded, single))
+    assert way @ expected > 0.99 * expected @ expected
 
 
 @pytest.mark.slow
