@@ -14,7 +14,6 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from taskeff.config import ClusterConfig, RunConfig
 from taskeff.errors import StorageError, TaskeffError
 from taskeff.finetune.cells import Cell, seconds_of
-from taskeff.finetune.measure import measure
 from taskeff.memory import return_memory
 from taskeff.run.logs import published_log
 from taskeff.run.schedule import Job
@@ -99,7 +98,10 @@ def scaling(cluster: ClusterConfig) -> train.ScalingConfig:
 
 
 def _train_loop(loop: dict[str, Any]) -> None:
+    # Trial and controller processes load this module too, and need neither torch nor transformers.
     import torch
+
+    from taskeff.finetune.measure import measure
 
     config: RunConfig = loop["config"]
     torch.set_num_threads(config.cluster.threads_per_worker)

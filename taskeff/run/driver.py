@@ -64,7 +64,6 @@ def calibrate(
             holds it, or something failed; what was measured is kept.
     """
     console = console or Console()
-    started = time.monotonic()
     part = None if part == (0, 1) else part
     cells_only = bool(only_tasks or only_budgets)
     _check(config, part, cells_only=cells_only)
@@ -72,6 +71,29 @@ def calibrate(
     if cells_only:
         measure_cells(plan, config, executor, console, part=part)
         return None
+    return measure_family(plan, config, executor, console, part=part)
+
+
+def measure_family(
+    plan: Plan,
+    config: RunConfig,
+    executor: Callable[[RunConfig], Executor],
+    console: Console,
+    *,
+    part: Part | None = None,
+) -> Calibration | None:
+    """`calibrate` of a plan that was made and checked.
+
+    Args:
+        config: what is stored as the run's configuration.
+
+    Returns:
+        The calibration; None where nothing is fitted.
+
+    Raises:
+        TaskeffError: as `calibrate`.
+    """
+    started = time.monotonic()
     with _driving(plan, config, executor, console, part) as run:
         imputed: Imputed = {}
         with run.executor:

@@ -10,9 +10,10 @@ from taskeff.config import RunConfig
 from taskeff.errors import ConfigError, TaskeffError, together
 from taskeff.estimate.calibration import Calibration
 from taskeff.report.families import write_comparison
-from taskeff.run.driver import calibrate
+from taskeff.run.checks import check_fittable
+from taskeff.run.driver import measure_family
 from taskeff.run.executor import Executor
-from taskeff.run.plan import make_plan
+from taskeff.run.plan import Plan, make_plan
 from taskeff.run.progress import say
 from taskeff.storage import Store
 
@@ -36,18 +37,21 @@ def calibrate_families(
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"name: {twice[0]!r} is that of two runs; give each its own")
     wrong: list[TaskeffError] = []
+    plans: list[Plan] = []
     for config in configs:
         try:
-            executor(make_plan(config).config)
+            check_fittable(config)
+            plans.append(make_plan(config))
+            executor(plans[-1].config)
         except TaskeffError as error:
             wrong.append(type(error)(f"{config.name}: {error}"))
     if wrong:
         raise together(wrong)
     found: dict[str, Calibration] = {}
-    for number, config in enumerate(configs, 1):
+    for number, (config, plan) in enumerate(zip(configs, plans, strict=True), 1):
         say(console, f"family {number} of {len(configs)}:", config.name, "bold")
         try:
-            calibration = calibrate(config, executor, console)
+            calibration = measure_family(plan, config, executor, console)
         except TaskeffError as error:
             say(console, f"{config.name} failed:", str(error), "red")
             wrong.append(type(error)(f"{config.name}: {error}"))

@@ -38,14 +38,14 @@ def test_they_end_in_a_page_that_compares_them(configs, tmp_path, monkeypatch, c
 
 
 def test_one_that_fails_leaves_the_others_alone(configs, tmp_path, monkeypatch, capsys):
-    whole = families.calibrate
+    whole = families.measure_family
 
-    def fails(config, *arguments):
-        if config.name == "one":
+    def fails(plan, *arguments):
+        if plan.config.name == "one":
             raise TaskeffError("its bucket is gone")
-        return whole(config, *arguments)
+        return whole(plan, *arguments)
 
-    monkeypatch.setattr(families, "calibrate", fails)
+    monkeypatch.setattr(families, "measure_family", fails)
     code, _, err = run(monkeypatch, capsys, configs)
     assert code == 2
     assert "one: its bucket is gone" in err
@@ -58,7 +58,7 @@ def test_all_are_checked_before_the_first(configs, tiny_model, tmp_path, monkeyp
         tiny_model, tmp_path / "results", name="three", tasks={"calibration": ["x"]}
     )
     three = write_config(tmp_path / "three", values)
-    monkeypatch.setattr(families, "calibrate", lambda *_: pytest.fail("nothing is to be measured"))
+    monkeypatch.setattr(families, "measure_family", lambda *_: pytest.fail("measured"))
     code, _, err = run(monkeypatch, capsys, [*configs, three])
     assert code == 2
     assert "three: " in err
