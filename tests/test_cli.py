@@ -184,21 +184,12 @@ def test_predict_is_the_published_formula(cli, family, slope, intercept):
     assert found["interval"] is None
 
 
-def test_target_as_a_score_is_the_same_share(cli):
-    common = (
-        "predict",
-        "--family",
-        "qwen2.5-14b-instruct",
-        "--cos-low",
-        "0.4",
-        "--curve",
-        "power",
-        "--json",
-    )
+@pytest.mark.parametrize("curve", [(), ("--curve", "power")])
+def test_target_as_a_score_is_the_same_share(cli, curve):
+    common = ["predict", "--family", "qwen2.5-14b-instruct", "--cos-low", "0.4", *curve]
+    common += ["--zero-shot", "0.2", "--ceiling", "1.0", "--json"]
     share = json.loads(cli(*common, "--target", "0.8")[1])
-    score = json.loads(
-        cli(*common, "--target-score", "0.84", "--zero-shot", "0.2", "--ceiling", "1.0")[1]
-    )
+    score = json.loads(cli(*common, "--target-score", "0.84")[1])
     assert score["labels_needed"] == pytest.approx(share["labels_needed"])
 
 

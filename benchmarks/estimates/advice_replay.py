@@ -111,6 +111,7 @@ def _stages(case: Case, grid: Sequence[int], prior: CurvePrior) -> list[Posterio
                 pilots=pilots,
                 zero_shot=Score(base),
                 ceiling=ceiling if ceiling is not None and ceiling > base else None,
+                as_measured=True,
             )
         )
     return stages

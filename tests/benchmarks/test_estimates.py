@@ -122,5 +122,5 @@ def test_measured_curves_leave_one_out():
     advice = replay(cases)
     regret, fixed = (np.mean([row[k] for row in advice]) for k in ("regret", "fixed_regret"))
     print([round(row["regret"], 3) for row in advice], regret, fixed)
-    assert regret <= 0.15 < fixed
+    assert regret <= 0.14 < fixed
     assert len(list(csv.DictReader((REFERENCE / "llama_coslow_auc_digitised.csv").open()))) == 30
