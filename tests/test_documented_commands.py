@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from taskeff.cli import app
+from tests.helpers import run_cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -21,7 +22,9 @@ def commands() -> list[tuple[str, list[str]]]:
     found = []
     for page in PAGES:
         for block in BLOCK.findall(page.read_text(encoding="utf-8")):
-            for line in block.replace("\\\n", " ").splitlines():
+            lines = block.replace("\\\n", " ").splitlines()
+            typed = [line for line in lines if line.startswith("$ ")] or lines
+            for line in typed:
                 words = shlex.split(line, comments=True)
                 if "taskeff" in words:
                     found.append((page.name, words[words.index("taskeff") + 1 :]))
@@ -39,6 +42,22 @@ def test_it_is_taken(words):
         command = command.commands[name]
     with command.make_context(name, words):
         pass
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        shown
+        for page in PAGES
+        for shown in re.findall(
+            r"```console\n\$ taskeff ([^\n]+)\n(.*?)```", page.read_text("utf-8"), re.DOTALL
+        )
+    ],
+)
+def test_it_says_what_the_page_shows(command, said, monkeypatch, capsys):
+    code, out, err = run_cli(monkeypatch, capsys, *shlex.split(command))
+    assert (code, err) == (0, "")
+    assert out.split() == said.split()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

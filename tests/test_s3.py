@@ -5,6 +5,8 @@ import uuid
 
 import fsspec
 import pytest
+from moto import server as moto
+from moto import settings as moto_settings
 from rich.console import Console
 
 from taskeff.config_file import parse_config
@@ -16,10 +18,6 @@ from taskeff.run.plan import make_plan
 from taskeff.storage import Store
 from tests.helpers import run_values
 from tests.leases import Clock, race
-
-pytest.importorskip("s3fs")
-moto = pytest.importorskip("moto.server")
-moto_settings = pytest.importorskip("moto.settings")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SECONDS = 60.0

@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.estimates.advice_replay import replay
 from benchmarks.estimates.comparison import PILOTS, compare, read_cases
 from benchmarks.estimates.lc_pfn import load
-from benchmarks.estimates.shown import everything, replication, simulated, with_cos_low
+from benchmarks.estimates.shown import demo_tasks, everything, replication, simulated, with_cos_low
 from benchmarks.estimates.unseen import read_families
 from taskeff.errors import TaskeffError
 from taskeff.estimate.calibration import Calibration
@@ -100,6 +100,7 @@ def show_everything(options: argparse.Namespace) -> int:
         f"SmolLM2 up to 512 labels, pilots at 8 and 32: AUC error {small['auc_mae']:.3f}, 80 % "
         f"intervals hold {small['held']:.3f} of {small['of']}"
     )
+    print("\n".join(demo_tasks()))
     if options.json:
         found = {"records": records, "simulated": drawn, "replication": small}
         Path(options.json).write_text(json.dumps(found, indent=1) + "\n")

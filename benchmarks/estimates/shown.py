@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.estimates.predictors import Case
 from benchmarks.estimates.unseen import (
     Families,
     generic_records,
@@ -19,16 +20,19 @@ from benchmarks.estimates.unseen import (
     small_test_records,
 )
 from taskeff.curves.curve import data_efficiency
-from taskeff.estimate.beta_curve import beta_cdf
+from taskeff.estimate.beta_curve import beta_cdf, fit_rise
 from taskeff.estimate.calibration import Calibration
-from taskeff.estimate.folders import read_cos_low
-from taskeff.estimate.posterior import N_TEST, Pilot, Score, interval, update
+from taskeff.estimate.folders import fit_parameters, read_cos_low
+from taskeff.estimate.posterior import N_TEST, Pilot, Posterior, Score, interval, update
 from taskeff.estimate.prior import CurvePrior
 
 LLAMA = "llama-3.1-8b-instruct"
 CAP = 5000
 BUDGETS = (50, 100, 200, 500, 1000, 2500, CAP)
 REPLICATION = Path("docs/replication/scores.csv")
+SMOLLM2 = "smollm2-135m-instruct"
+DEMO = ("ing_form", "city_country", "phrase_scandinavian")
+"""The tasks that the demo's family has not seen."""
 
 
 def with_cos_low(families: Families, path: str) -> Families:
@@ -99,38 +103,99 @@ def simulated(
     return {name: float(np.mean(found)) for name, found in hits.items()}
 
 
+@dataclass(frozen=True)
+class Replicated:
+    """A task of the replication.
+
+    Attributes:
+        scores: budget -> seed -> score, in [0, 1].
+        n_test: test rows behind each.
+    """
+
+    name: str
+    scores: Mapping[int, Mapping[int, float]]
+    n_test: int
+
+    @property
+    def means(self) -> dict[int, float]:
+        """Budget -> mean score of the seeds."""
+        return {n: float(np.mean(list(found.values()))) for n, found in self.scores.items()}
+
+    def case(self) -> Case:
+        """Its mean curve, as a family keeps it."""
+        curve = data_efficiency(self.means, cap=max(self.scores), ceiling=1.0, name=self.name)
+        return Case(curve, self.means, None, 1.0, fit_rise(curve))
+
+    def seen(self, prior: CurvePrior, cap: int, seed: int, budgets: Sequence[int]) -> Posterior:
+        """Its likely curves, from one seed's pilots and the zero-shot score."""
+        return update(
+            prior,
+            {},
+            cap=cap,
+            pilots=[Pilot(n, self.scores[n][seed], self.n_test) for n in budgets],
+            zero_shot=Score(self.zero_shot, self.n_test),
+            ceiling=1.0,
+        )
+
+    @property
+    def zero_shot(self) -> float:
+        """The untouched model's score, in [0, 1]."""
+        return next(iter(self.scores[0].values()))
+
+
+def replicated() -> list[Replicated]:
+    """The tasks of docs/replication."""
+    scores: dict[str, dict[int, dict[int, float]]] = {}
+    tests: dict[str, int] = {}
+    with REPLICATION.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            of_task = scores.setdefault(row["task"], {})
+            of_task.setdefault(int(row["budget"]), {})[int(row["seed"])] = float(row["score"])
+            tests[row["task"]] = int(row["n_test"])
+    return [Replicated(name, scores[name], tests[name]) for name in sorted(scores)]
+
+
 def replication(prior: CurvePrior, budgets: Sequence[int] = (8, 32)) -> dict[str, float]:
     """The generic prior on the committed SmolLM2 curves: areas up to 512 labels from pilots.
 
     The truth is the curve of the seeds' means; every seed's pilots are asked about it.
     """
-    with REPLICATION.open(newline="", encoding="utf-8") as file:
-        rows = [(r["task"], int(r["budget"]), int(r["seed"]), r) for r in csv.DictReader(file)]
     errors: list[float] = []
     held: list[bool] = []
-    for task in sorted({row[0] for row in rows}):
-        scores: dict[int, dict[int, float]] = {}
-        tests = 0
-        for name, budget, seed, row in rows:
-            if name == task:
-                scores.setdefault(budget, {})[seed] = float(row["score"])
-                tests = int(row["n_test"])
-        means = {n: float(np.mean(list(found.values()))) for n, found in scores.items()}
-        curve = data_efficiency(means, cap=max(means), ceiling=1.0)
-        base = next(iter(scores[0].values()))
-        at = np.log2(np.maximum(sorted(means), 1)) / np.log2(CAP)
-        for seed in sorted(set.intersection(*(set(scores[n]) for n in budgets))):
-            found = update(
-                prior,
-                {},
-                cap=CAP,
-                pilots=[Pilot(n, scores[n][seed], tests) for n in budgets],
-                zero_shot=Score(base, tests),
-                ceiling=1.0,
-            )
+    for task in replicated():
+        curve = task.case().curve
+        at = np.log2(np.maximum(sorted(task.scores), 1)) / np.log2(CAP)
+        for seed in sorted(set.intersection(*(set(task.scores[n]) for n in budgets))):
+            found = task.seen(prior, CAP, seed, budgets)
             share = found.at(at) * found.top[:, None]
             auc = ((share[:, 1:] + share[:, :-1]) / 2) @ np.diff(at) / at[-1]
             low, high = interval(auc, 0.8)
             errors.append(abs(float(np.median(auc)) - curve.auc))
             held.append(low <= curve.auc <= (high or 1.0))
     return {"auc_mae": float(np.mean(errors)), "held": float(np.mean(held)), "of": len(held)}
+
+
+def demo_tasks(names: Sequence[str] = DEMO, budgets: Sequence[int] = (8, 32)) -> list[str]:
+    """Rows of docs/training.md: what the pilots of seed 0 say of the largest budget of a task, by
+    the generic family and by SmolLM2's without the task, beside what was measured there."""
+    generic = Calibration.load("generic").priors[0]
+    tasks = {task.name: task for task in replicated()}
+    rows = []
+    for name in names:
+        task, last = tasks[name], max(tasks[name].scores)
+        others = {key: other.case().measured for key, other in tasks.items() if key != name}
+        own = fit_parameters({SMOLLM2: others}, [SMOLLM2])
+        said = []
+        for prior, cap in ((generic, CAP), (own[0], last)):
+            found = task.seen(prior, cap, 0, budgets)
+            share = found.at(np.array([np.log2(last) / np.log2(cap)]))[:, 0] * found.top
+            score = task.zero_shot + (1 - task.zero_shot) * share
+            low, high = np.quantile(score, [0.1, 0.9])
+            said.append(f"{np.median(score):.2f} [{low:.2f}, {high:.2f}]")
+        seen = [task.zero_shot, *(task.scores[n][0] for n in budgets)]
+        scores = ", ".join(f"{score:.3f}" for score in seen).replace("0.", ".")
+        measured = f"{task.means[last]:.3f}"
+        rows.append(
+            f"| {name} | {scores} | {said[0]} | {said[1]} | {measured} |".replace("0.", ".")
+        )
+    return rows

@@ -2,10 +2,11 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from benchmarks.estimates.shown import replication, simulated
+from benchmarks.estimates.shown import demo_tasks, replication, simulated
 from benchmarks.estimates.unseen import (
     coverage_of,
     generic_records,
@@ -17,6 +18,8 @@ from benchmarks.families.__main__ import main
 from taskeff.errors import DataError
 from taskeff.estimate.calibration import Calibration
 from tests.estimate.conftest import made_up_cases
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,11 @@ def test_the_generic_prior_on_the_committed_curves_of_a_small_model():
     """Curves of a model, recipe and cap that no family has seen, pilots at 8 and 32."""
     found = replication(Calibration.load("generic").priors[0])
     assert found["of"] == 60 and found["auc_mae"] <= 0.045 and 0.7 <= found["held"] <= 0.9
+
+
+def test_the_page_says_what_pilots_of_the_demo_tasks_say():
+    page = (ROOT / "docs/training.md").read_text("utf-8")
+    assert [row for row in demo_tasks() if row not in page] == []
 
 
 @pytest.mark.slow
