@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from accelerate.utils import gather_object
 from transformers import PreTrainedModel
 
 from taskeff.errors import ClusterError, TaskeffError
+from taskeff.finetune.adapters import merged
 from taskeff.finetune.strategy import Strategy
 from taskeff.finetune.workers import deal
 from taskeff.lm.generate import Generation, greedy
@@ -116,7 +118,8 @@ def evaluate(
     if strategy is None:
         generations = answer(range(len(prompts)))
     else:
-        generations = _shared([len(prompt) for prompt in prompts], answer, strategy)
+        with nullcontext() if strategy.sharded else merged(model):
+            generations = _shared([len(prompt) for prompt in prompts], answer, strategy)
     predictions = [
         Prediction(
             id=example.id,

@@ -11,7 +11,6 @@ import logging
 import math
 import random
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -25,6 +24,7 @@ from transformers import PreTrainedModel
 
 from taskeff.config import EarlyStopping, TrainingConfig
 from taskeff.errors import StorageError
+from taskeff.finetune.adapters import with_adapters
 from taskeff.finetune.checkpoints import Checkpoints
 from taskeff.finetune.strategies import make_strategy
 from taskeff.finetune.workers import deal
@@ -81,7 +81,7 @@ class FineTuner:
         self.workers = workers or PartialState(cpu=model.device.type == "cpu")
         torch.manual_seed(seed)
         if config.method == "lora":
-            model = _with_adapters(model, config)
+            model = with_adapters(model, config)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         self.strategy = make_strategy(config, model, self.workers)
@@ -300,18 +300,3 @@ def _token_losses(model: torch.nn.Module, batch: PackedBatch) -> Tensor:
     return torch.nn.functional.cross_entropy(
         answer_logits(model, batch).float(), batch.targets, reduction="none"
     )
-
-
-def _with_adapters(model: PreTrainedModel, config: TrainingConfig) -> PreTrainedModel:
-    from peft import LoraConfig, get_peft_model
-
-    adapters = LoraConfig(
-        r=config.lora.rank,
-        lora_alpha=config.lora.alpha,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-    with warnings.catch_warnings():
-        # peft asks for a property that transformers is renaming.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        return get_peft_model(model, adapters)  # type: ignore[return-value]

@@ -142,13 +142,15 @@ def prefill(
     capacity = n_prefix + width + max_new_tokens
     layers = [_Layer(prefix[k] if prefix else None, capacity) for k in range(_n_layers(model))]
     seen = on_device(mask, device)
+    # Drawn out, not sliced: of a slice torch makes one product a row where weights are frozen.
+    last = torch.arange(width - 1, width, device=device)
     output = model(
         input_ids=on_device(ids, device),
         attention_mask=seen,
         position_ids=on_device(positions, device),
         past_key_values=_cache(layers),
         use_cache=True,
-        logits_to_keep=1,
+        logits_to_keep=last,
     )
     return DecodingState(
         model,
