@@ -239,7 +239,7 @@ def test_a_shipped_family_is_loaded_by_name_and_says_what_it_is_worth(tmp_path, 
     found = calibrated(read_measurements(tmp_path), config, tmp_path)
     found.save(tmp_path / "made-up.json")
     monkeypatch.setattr(
-        "taskeff.estimate.calibration.bundled_families",
+        "taskeff.estimate.family_files.bundled_families",
         lambda: {"made-up": tmp_path / "made-up.json"},
     )
     family = Calibration.load("made-up")

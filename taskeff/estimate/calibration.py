@@ -7,19 +7,18 @@ leave-one-task-out and stands beside that of predicting the mean.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from taskeff.errors import EstimateError
 from taskeff.estimate.beta_curve import Rise
+from taskeff.estimate.family_files import located, read_family
 from taskeff.estimate.points import TaskPoint, check_points, columns, point_from_dict
 from taskeff.estimate.prior import MIN_RISES, CurvePrior, fit_prior
 from taskeff.estimate.regression import (
@@ -315,7 +314,7 @@ class Calibration:
         Raises:
             StorageError: it cannot be written.
         """
-        store, name = _locate(target)
+        store, name = located(target)
         store.write_json(self.to_dict(), name)
 
     @staticmethod
@@ -326,35 +325,7 @@ class Calibration:
             EstimateError: the name is no bundled family and no file, or the file is not a
                 calibration.
         """
-        bundled = bundled_families()
-        if isinstance(source, str) and source in bundled:
-            return Calibration.from_dict(json.loads(bundled[source].read_text("utf-8")), source)
-        if isinstance(source, str) and "/" not in source and not os.path.exists(source):
-            raise EstimateError(
-                f"{source!r} is neither a bundled family ({', '.join(bundled)}) nor a calibration "
-                "file; name one of these"
-            )
-        store, name = _locate(source)
-        return Calibration.from_dict(store.read_json(name), name)
-
-
-def bundled_families() -> dict[str, Path]:
-    """The calibrations that the package carries, the paper's coefficients and our own, by name."""
-    folder = Path(__file__).parent / "families"
-    return {file.stem: file for file in sorted(folder.glob("*.json"))}
-
-
-def _locate(where: Store | str | os.PathLike[str]) -> tuple[Store, str]:
-    # Storage takes pyarrow along, which a bundled family does not need.
-    from taskeff.storage import Store
-
-    if isinstance(where, Store):
-        return where, "calibration.json"
-    text = os.fspath(where)
-    if not text.endswith(".json"):
-        return Store(text), "calibration.json"
-    folder, _, name = text.rpartition("/")
-    return Store(folder or "."), name
+        return Calibration.from_dict(*read_family(source))
 
 
 def fit_calibration(

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from taskeff.coslow.result import TABLE
 from taskeff.estimate.calibration import Calibration
-from taskeff.estimate.left_out import estimate_rows, predict_task
+from taskeff.estimate.left_out import predict_task, prediction_rows
 from taskeff.estimate.run_tables import (
     FitSettings,
     ceiling_of,
@@ -79,7 +79,7 @@ def conclude(
         )
         for name in plan.held_out
     ]
-    store.write_table(pa.Table.from_pylist(estimate_rows(held_out)), "estimates.parquet")
+    store.write_table(pa.Table.from_pylist(prediction_rows(held_out)), "estimates.parquet")
     store.write_json(_run_record(plan, seconds), "run.json")
     _summary(calibration, console)
     console.print(f"report: {write_report(store)}", soft_wrap=True)
