@@ -104,7 +104,7 @@ def outlook(
         whole = float(np.ceil(labels))
         if whole <= labelled:
             return {"labels": 0.0, "gpu_hours": 0.0, "money": 0.0}
-        return _still(prices, whole, labelled)
+        return still_to_pay(prices, whole, labelled)
 
     found: dict[str, Any] = {
         "cost": cost(estimate.labels_needed),
@@ -134,7 +134,7 @@ def outlook(
     return found
 
 
-def _still(prices: Prices, labels: float, labelled: int) -> dict[str, float]:
+def still_to_pay(prices: Prices, labels: float, labelled: int) -> dict[str, float]:
     """Labels, hours and money still to spend on a fine-tune on `labels`."""
     whole = prices.cost(labels)
     return {
@@ -144,8 +144,25 @@ def _still(prices: Prices, labels: float, labelled: int) -> dict[str, float]:
     }
 
 
-def advise(found: Posterior, labelled: int, *, prices: Prices, value: float) -> Advice:
-    """Stop, or label up to the budget of least expected cost.
+@dataclass(frozen=True)
+class Stop:
+    """What it means to label up to so many and stop there.
+
+    Attributes:
+        labels: labels in all.
+        share: expected share of the range at them.
+        cost: of the labels still to make and one fine-tune on all; nothing at what is labelled.
+        in_all: that money and what the missing share is worth; None without a value.
+    """
+
+    labels: int
+    share: float
+    cost: dict[str, float]
+    in_all: float | None
+
+
+def stops(found: Posterior, labelled: int, *, prices: Prices, value: float | None) -> list[Stop]:
+    """Every place to stop at: what is labelled now, and the curve's budgets above it.
 
     Args:
         found: the likely curves, see `taskeff.estimate.posterior.update`.
@@ -158,20 +175,29 @@ def advise(found: Posterior, labelled: int, *, prices: Prices, value: float) -> 
     """
     if not 0 <= labelled <= found.cap:
         raise EstimateError(f"labelled {labelled} is not in [0, {found.cap}]")
-    if not value >= 0:
+    if value is not None and not value >= 0:
         raise EstimateError(f"value {value} is not a number from 0 up")
     budgets = [labelled, *(n for n in _budgets(found) if n > labelled)]
-    share = mean_share(found, budgets)
-    spent = [0.0] + [_still(prices, float(n), labelled)["money"] for n in budgets[1:]]
-    best = int(np.argmin(np.array(spent) + value * (1 - share)))
-    n = budgets[best]
-    nothing = {"labels": 0.0, "gpu_hours": 0.0, "money": 0.0}
+    rows: list[Stop] = []
+    for n, share in zip(budgets, mean_share(found, budgets).tolist(), strict=True):
+        cost = {"labels": 0.0, "gpu_hours": 0.0, "money": 0.0}
+        if n > labelled:
+            cost = still_to_pay(prices, float(n), labelled)
+        in_all = None if value is None else cost["money"] + value * (1 - share)
+        rows.append(Stop(n, share, cost, in_all))
+    return rows
+
+
+def advise(found: Posterior, labelled: int, *, prices: Prices, value: float) -> Advice:
+    """Stop, or label up to the budget of least expected cost: arguments and errors of `stops`."""
+    rows = stops(found, labelled, prices=prices, value=value)
+    best = int(np.argmin([row.in_all for row in rows]))
     return Advice(
         action="stop" if best == 0 else "label",
-        labels=n,
-        more=n - labelled,
-        expected_gain=float(share[best] - share[0]),
-        cost=_still(prices, float(n), labelled) if best else nothing,
+        labels=rows[best].labels,
+        more=rows[best].labels - labelled,
+        expected_gain=rows[best].share - rows[0].share,
+        cost=rows[best].cost,
     )
 
 
