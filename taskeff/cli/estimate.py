@@ -73,11 +73,10 @@ def predict(
     from dataclasses import asdict
 
     from taskeff.errors import ConfigError
-    from taskeff.estimate.advice import Prices, outlook, stops
+    from taskeff.estimate.advice import Prices, outlook
     from taskeff.estimate.budget import predict as estimate
     from taskeff.estimate.budget import target_share
     from taskeff.estimate.calibration import Calibration
-    from taskeff.estimate.contributions import contributions
     from taskeff.estimate.pilots import parse_pilot, parse_score, read_pilots
     from taskeff.estimate.sharpen import sharpenings
     from taskeff.estimate.sibling import read_sibling
@@ -136,10 +135,8 @@ def predict(
             found,
             task=task,
             outlook=further,
-            stops=[]
-            if found.posterior is None
-            else stops(found.posterior, labelled, prices=prices, value=value),
-            pieces=contributions(calibration, asked),
+            value=value,
+            asked=asked,
             options=options,
             sources={
                 name: file.name for name, file in (("CoS-Low", scored), ("Pilots", pilots)) if file

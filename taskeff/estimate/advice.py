@@ -152,46 +152,54 @@ class Stop:
         labels: labels in all.
         share: expected share of the range at them.
         cost: of the labels still to make and one fine-tune on all; nothing at what is labelled.
-        in_all: that money and what the missing share is worth; None without a value.
     """
 
     labels: int
     share: float
     cost: dict[str, float]
-    in_all: float | None
+
+    def in_all(self, value: float) -> float:
+        """The money and what is missed of the range, the whole of which is worth `value`."""
+        return self.cost["money"] + value * (1 - self.share)
 
 
-def stops(found: Posterior, labelled: int, *, prices: Prices, value: float | None) -> list[Stop]:
+def stops(found: Posterior, labelled: int, *, prices: Prices) -> list[Stop]:
     """Every place to stop at: what is labelled now, and the curve's budgets above it.
 
     Args:
         found: the likely curves, see `taskeff.estimate.posterior.update`.
         labelled: labels made already; they are paid for.
         prices: what a label and a fine-tune cost.
-        value: what the whole way from zero-shot to the ceiling is worth, in the same currency.
 
     Raises:
-        EstimateError: `labelled` is not in [0, cap] or `value` is negative.
+        EstimateError: `labelled` is not in [0, cap].
     """
     if not 0 <= labelled <= found.cap:
         raise EstimateError(f"labelled {labelled} is not in [0, {found.cap}]")
-    if value is not None and not value >= 0:
-        raise EstimateError(f"value {value} is not a number from 0 up")
     budgets = [labelled, *(n for n in _budgets(found) if n > labelled)]
     rows: list[Stop] = []
     for n, share in zip(budgets, mean_share(found, budgets).tolist(), strict=True):
         cost = {"labels": 0.0, "gpu_hours": 0.0, "money": 0.0}
         if n > labelled:
             cost = still_to_pay(prices, float(n), labelled)
-        in_all = None if value is None else cost["money"] + value * (1 - share)
-        rows.append(Stop(n, share, cost, in_all))
+        rows.append(Stop(n, share, cost))
     return rows
 
 
 def advise(found: Posterior, labelled: int, *, prices: Prices, value: float) -> Advice:
-    """Stop, or label up to the budget of least expected cost: arguments and errors of `stops`."""
-    rows = stops(found, labelled, prices=prices, value=value)
-    best = int(np.argmin([row.in_all for row in rows]))
+    """Stop, or label up to the budget of least expected cost.
+
+    Args:
+        found, labelled, prices: see `stops`.
+        value: what the whole way from zero-shot to the ceiling is worth, in the same currency.
+
+    Raises:
+        EstimateError: `labelled` is not in [0, cap] or `value` is negative.
+    """
+    if not value >= 0:
+        raise EstimateError(f"value {value} is not a number from 0 up")
+    rows = stops(found, labelled, prices=prices)
+    best = int(np.argmin([row.in_all(value) for row in rows]))
     return Advice(
         action="stop" if best == 0 else "label",
         labels=rows[best].labels,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from markupsafe import Markup
 
 from taskeff.errors import EstimateError
 from taskeff.estimate import words
-from taskeff.estimate.advice import Stop
+from taskeff.estimate.advice import Prices, Stop, stops
 from taskeff.estimate.budget import Estimate
 from taskeff.estimate.calibration import Calibration
-from taskeff.estimate.contributions import Contribution
+from taskeff.estimate.contributions import Contribution, contributions
 from taskeff.estimate.sharpen import Sharpening
 from taskeff.report import estimate_figures, html, sentences, style
 from taskeff.report.svg import Sheet, inline
@@ -32,8 +33,8 @@ class AnswerData:
         estimate: its answer.
         task: the task's name; "" where it is not known.
         outlook: of `taskeff.estimate.advice.outlook`: cost, advice and prices.
-        stops: what stopping at each budget means; empty without a posterior.
-        pieces: what each piece of evidence adds.
+        value: what the whole way from zero-shot to the ceiling is worth; None if not given.
+        asked: the arguments that `predict` was given, by name.
         options: what would sharpen the answer, the most first.
         sources: what the evidence was read from, by its name; for the provenance.
     """
@@ -42,10 +43,23 @@ class AnswerData:
     estimate: Estimate
     task: str
     outlook: Mapping[str, Any]
-    stops: Sequence[Stop]
-    pieces: Sequence[Contribution]
+    value: float | None
+    asked: Mapping[str, Any]
     options: Sequence[Sharpening]
     sources: Mapping[str, str]
+
+    @cached_property
+    def stops(self) -> list[Stop]:
+        """What stopping at each budget means; empty without a posterior."""
+        found = self.estimate.posterior
+        if found is None:
+            return []
+        return stops(found, self.outlook["labelled"], prices=Prices(**self.outlook["prices"]))
+
+    @cached_property
+    def pieces(self) -> list[Contribution]:
+        """What each piece of evidence adds."""
+        return contributions(self.calibration, self.asked)
 
     @property
     def priced(self) -> bool:

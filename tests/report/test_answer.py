@@ -9,9 +9,8 @@ import pytest
 
 from benchmarks.estimates.predictors import Fold
 from taskeff.estimate import words
-from taskeff.estimate.advice import Prices, outlook, stops
+from taskeff.estimate.advice import Prices, outlook
 from taskeff.estimate.budget import predict
-from taskeff.estimate.contributions import contributions
 from taskeff.estimate.posterior import Pilot, Score
 from taskeff.estimate.sharpen import sharpenings
 from taskeff.report.answer import AnswerData, reached, render
@@ -31,10 +30,8 @@ def answered(calibration, *, prices=PRICES, value=3000.0, task="colours", **aske
         found,
         task=task,
         outlook=further,
-        stops=[]
-        if found.posterior is None
-        else stops(found.posterior, labelled, prices=prices, value=value),
-        pieces=contributions(calibration, asked),
+        value=value,
+        asked=asked,
         options=sharpenings(
             calibration,
             found,
@@ -95,13 +92,13 @@ def test_sections_come_in_the_order_of_a_readers_questions(page) -> None:
 
 
 def test_the_table_of_stops_advises_what_the_advice_does(page, data) -> None:
-    best = min(data.stops, key=lambda stop: stop.in_all)
+    best = min(data.stops, key=lambda stop: stop.in_all(3000.0))
     assert best.labels == data.outlook["advice"]["labels"]
     chances = [reached(data.estimate, stop.labels) for stop in data.stops]
     assert chances == sorted(chances)
     assert chances[-1] == pytest.approx(data.estimate.reach_probability)
     rows = page.texts["tr"]
-    assert any(f"{best.labels:,}" in row and f"{best.in_all:,.2f}" in row for row in rows)
+    assert any(f"{best.labels:,}" in row and f"{best.in_all(3000.0):,.2f}" in row for row in rows)
 
 
 def test_every_piece_is_shown_alone_and_left_out(calibration, page, data) -> None:
