@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.estimates.comparison import PILOTS, Row, asked, read_cases, record
+from benchmarks.estimates.comparison import PILOTS, asked, read_cases
 from benchmarks.estimates.predictors import (
-    Answer,
     Case,
     Fold,
     Predictor,
@@ -29,6 +28,7 @@ from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.folders import MeasuredTask, fit_parameters, fit_tasks, of_parameters
 from taskeff.estimate.posterior import update
 from taskeff.estimate.prior import CurvePrior
+from taskeff.estimate.scoring import Answer, Row, record
 from taskeff.estimate.sibling import Sibling, signals_of
 
 Families = Mapping[str, Mapping[str, Case]]

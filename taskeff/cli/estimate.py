@@ -210,16 +210,23 @@ def fit_curves(
     cap: Annotated[int, typer.Option(help="The largest budget considered.")] = 5000,
 ) -> None:
     """A family of your own measured curves, for `predict --family`; with or without CoS-Low."""
+    from taskeff.estimate.evidence import with_evidence
     from taskeff.estimate.folders import fit_tasks, read_tasks
+    from taskeff.report.sentences import works
 
     tasks = read_tasks(folder, ceilings, cos_low, cap=cap)
-    found = fit_tasks(tasks, family=name, cap=cap, fingerprint={})
+    found = with_evidence(
+        fit_tasks(tasks, family=name, cap=cap, fingerprint={}),
+        {key: task.curve for key, task in tasks.items()},
+        {key: task.ceiling for key, task in tasks.items()},
+    )
     found.save(str(output))
     short = [name for name, task in tasks.items() if task.point.status == "short"]
     print(
         f"family {name!r}: {len(tasks)} tasks, {len(found.fitted)} with a CoS-Low, written to "
         f"{output}"
     )
+    print(works(found))
     if short:
         print(f"{len(short)} measured too short a way to count: {', '.join(short)}")
 

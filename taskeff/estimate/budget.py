@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from taskeff.errors import EstimateError
-from taskeff.estimate.calibration import LEVELS, AucEstimate, Calibration
+from taskeff.estimate.calibration import LEVELS, Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
 from taskeff.estimate.footing import assumed, coverage, enough, no_prior
 from taskeff.estimate.posterior import (
@@ -20,8 +20,10 @@ from taskeff.estimate.posterior import (
     Score,
     check,
     interval,
+    labels_interval,
     update,
 )
+from taskeff.estimate.regression import AucEstimate
 from taskeff.estimate.shapes import CurveShape, Power
 from taskeff.estimate.sibling import Sibling
 
@@ -331,13 +333,9 @@ def _from_posterior(
         "reach_probability": float(np.mean(np.isfinite(labels))),
         "auc": auc,
         "auc_intervals": auc_intervals,
-        "intervals": {level: _within(interval(labels, level), found.cap) for level in LEVELS},
+        "intervals": {level: labels_interval(labels, level, found.cap) for level in LEVELS},
         "interval_reason": None,
     }
-
-
-def _within(ends: tuple[float, float | None], cap: int) -> tuple[float, float | None]:
-    return min(ends[0], float(cap)), ends[1]
 
 
 def _levels(

@@ -22,6 +22,7 @@ from taskeff.estimate.family_files import located, read_family
 from taskeff.estimate.points import TaskPoint, check_points, columns, point_from_dict
 from taskeff.estimate.prior import MIN_RISES, CurvePrior, fit_prior
 from taskeff.estimate.regression import (
+    AucEstimate,
     FitKind,
     Line,
     Worth,
@@ -44,24 +45,6 @@ PRINTED_MAE = 0.086
 """The one leave-one-out error of a line that arXiv 2512.24991 prints, Llama's."""
 LEVELS = (0.5, 0.8, 0.9)
 """Coverage levels of every interval."""
-
-
-@dataclass(frozen=True)
-class AucEstimate:
-    """A predicted data efficiency.
-
-    Attributes:
-        auc: the prediction, in (0, 1).
-        interval: coverage level -> (low, high), jackknife+; None when the calibration keeps no
-            residuals, with the reason in `interval_reason`.
-        interval_reason: why there is no interval, else None.
-        warnings: sentences for the user.
-    """
-
-    auc: float
-    interval: dict[float, tuple[float, float]] | None
-    interval_reason: str | None
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -90,6 +73,8 @@ class Calibration:
             signals of a sibling.
         coverage: for a family of parameters, how often its 80 % intervals held on the curves of
             families that it had not seen: pilots -> family -> {"area", "labels"}, a share each.
+        evidence: what each piece of evidence is worth here, see `taskeff.estimate.evidence`: a
+            record of `taskeff.estimate.scoring` each.
     """
 
     family: str
@@ -108,6 +93,7 @@ class Calibration:
     caveat: str | None = None
     priors: tuple[CurvePrior, ...] = ()
     coverage: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None
+    evidence: tuple[Mapping[str, Any], ...] = ()
 
     @cached_property
     def fitted(self) -> tuple[TaskPoint, ...]:
@@ -261,6 +247,7 @@ class Calibration:
             ],
             **({"priors": [p.to_dict() for p in self.priors]} if self.priors else {}),
             **({"coverage": self.coverage} if self.coverage else {}),
+            **({"evidence": list(self.evidence)} if self.evidence else {}),
         }
 
     @staticmethod
@@ -300,7 +287,8 @@ class Calibration:
             points = [point_from_dict(task) for task in value["tasks"]]
             kind = "fractional" if line is None else line.kind
             fitted = fit_calibration(points, **common, kind=kind)
-            return dataclasses.replace(fitted, caveat=value.get("caveat"))
+            evidence = tuple(value.get("evidence", ()))
+            return dataclasses.replace(fitted, caveat=value.get("caveat"), evidence=evidence)
         except EstimateError:
             raise
         except Exception as error:  # noqa: BLE001 - a file may hold anything at all

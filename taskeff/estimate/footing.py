@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from taskeff.errors import EstimateError
-from taskeff.estimate.calibration import AucEstimate, Calibration
+from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.posterior import N_TEST, Pilot, Score
+from taskeff.estimate.regression import AucEstimate
 from taskeff.estimate.sibling import Sibling
 
 

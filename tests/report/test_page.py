@@ -76,6 +76,7 @@ def test_sections_come_in_the_order_of_a_readers_questions(page: Page) -> None:
         "The calibration",
         "Every curve",
         "Controls",
+        "What evidence is worth here",
         "Held-out tasks",
         "Warnings",
         "Provenance",
