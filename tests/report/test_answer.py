@@ -13,9 +13,11 @@ from taskeff.estimate.advice import Prices, outlook
 from taskeff.estimate.budget import predict
 from taskeff.estimate.posterior import Pilot, Score
 from taskeff.estimate.sharpen import sharpenings
+from taskeff.report import sentences
 from taskeff.report.answer import AnswerData, reached, render
 from tests.estimate.conftest import made_up_cases
 from tests.helpers import run_cli
+from tests.report import fake
 from tests.report.test_page import HOSTILE, Page
 
 PRICES = Prices(label=0.5, gpu_hour=2.0, hours_per_label=0.001)
@@ -138,6 +140,12 @@ def test_an_answer_of_a_formula_is_a_page_too(calibration) -> None:
     page = Page(render(answered(calibration, cos_low=0.3, curve="power", value=None, task="")))
     assert "Where to stop" not in page.texts["h2"]
     assert "All rests on one piece: CoS-Low." in page.texts["main"][0]
+
+
+def test_the_page_says_what_works_on_the_family() -> None:
+    family = fake.report().calibration
+    text = Page(render(answered(family, cos_low=0.3, value=None))).texts["main"][0]
+    assert sentences.works(family) in text
 
 
 def test_predict_writes_the_page(calibration, tmp_path, monkeypatch, capsys) -> None:
