@@ -19,7 +19,8 @@ from taskeff.config_file import load_config
 from taskeff.coslow.handoff import hand_off, read_labels, to_annotate
 from taskeff.coslow.sheet import open_sheet
 from taskeff.errors import TaskeffError
-from taskeff.estimate.calibration import Calibration, bundled_families
+from taskeff.estimate.calibration import Calibration
+from taskeff.estimate.family_files import bundled_families
 from taskeff.estimate.pilots import read_pilots
 from taskeff.tasks.manifest import load_manifest
 from taskeff.tasks.rows import PoolStream

@@ -10,7 +10,8 @@ from importlib.metadata import version
 import pytest
 
 from taskeff.cli.signal import score_lines
-from taskeff.estimate.calibration import Calibration, bundled_families
+from taskeff.estimate.calibration import Calibration
+from taskeff.estimate.family_files import bundled_families
 from tests.helpers import TASKS, run_cli, run_values, write_config
 
 QUICK = ("--budgets", "8", "training.max_steps=2", "training.batch_size=4", "evaluation.test_cap=8")

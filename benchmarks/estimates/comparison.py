@@ -7,21 +7,16 @@ already reached for none.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from benchmarks.estimates.predictors import (
     NEEDS_PILOTS,
     PREDICTORS,
-    Answer,
     Case,
-    Ends,
     Fitter,
     Fold,
     Predictor,
@@ -29,9 +24,9 @@ from benchmarks.estimates.predictors import (
 )
 from taskeff.curves.published import read_scores
 from taskeff.errors import DataError
-from taskeff.estimate.calibration import LEVELS
 from taskeff.estimate.folders import read_tasks
 from taskeff.estimate.posterior import Pilot, Score
+from taskeff.estimate.scoring import Row, record, row_of
 from taskeff.estimate.sibling import Sibling
 
 TARGETS = (0.8, 0.9, 0.95)
@@ -114,22 +109,6 @@ def compare(
     return records
 
 
-@dataclass(frozen=True)
-class Row:
-    """One task's question, answer and truth; labels as log2, infinite when not reached."""
-
-    answer: Answer
-    auc: float
-    truth: float
-    low: float
-    high: float
-
-    @property
-    def open(self) -> bool:
-        """Whether the target was still ahead of the largest pilot."""
-        return self.truth > self.low
-
-
 def asked(
     case: Case,
     predictor: Predictor,
@@ -159,106 +138,4 @@ def asked(
     shown = tuple(Pilot(n, measure(case.scores[n]), n_test) for n in budgets if n in case.scores)
     base = Score(measure(case.scores.get(0, case.curve.zero_shot)), n_test)
     question = Question(case.cos_low, base, case.ceiling, shown, target, sibling)
-    answer = predictor(question)
-    reached = case.curve.labels_to_reach(target)
-    return Row(
-        answer=answer,
-        auc=case.curve.auc,
-        truth=math.inf if reached is None else math.log2(max(reached, 1.0)),
-        low=math.log2(max((p.budget for p in shown), default=1)) if shown else -math.inf,
-        high=math.log2(case.curve.cap),
-    )
-
-
-def record(
-    name: str, budgets: tuple[int, ...], target: float, rows: Sequence[Row]
-) -> dict[str, Any]:
-    ahead = [row for row in rows if row.open]
-    crossed = [row for row in ahead if math.isfinite(row.truth)]
-    errors = np.array([_log_labels(row) - row.truth for row in crossed])
-    size = np.abs(errors)
-    return {
-        "predictor": name,
-        "pilots": list(budgets),
-        "n_pilots": len(budgets),
-        "target": target,
-        "tasks": len(rows),
-        "auc_mae": float(np.mean([abs(row.answer.auc - row.auc) for row in rows])),
-        "reached_by_pilot": len(rows) - len(ahead),
-        "never_reached": len(ahead) - len(crossed),
-        "scored": len(crossed),
-        "log2_error_mean": _mean(size),
-        "log2_error_median": float(np.median(size)) if len(size) else None,
-        "log2_error_signed": _mean(errors),
-        "within_2x": _mean(size <= 1),
-        "reach_auroc": _auroc(ahead),
-        "reach_accuracy": _accuracy(ahead),
-        "auc_coverage": _coverage([(row.answer.auc_intervals, row.auc, 1.0) for row in rows]),
-        "label_coverage": _coverage([_label_interval(row) for row in ahead]),
-    }
-
-
-def _log_labels(row: Row) -> float:
-    return min(max(math.log2(max(row.answer.labels, 1.0)), row.low), row.high)
-
-
-def _mean(values: Any) -> float | None:
-    return float(sum(values) / len(values)) if len(values) else None
-
-
-def _auroc(rows: Sequence[Row]) -> float | None:
-    """How well the chance of reaching separates tasks that reach from tasks that do not."""
-    yes = [r.answer.reach for r in rows if math.isfinite(r.truth)]
-    no = [r.answer.reach for r in rows if math.isinf(r.truth)]
-    if not yes or not no or None in yes or None in no:
-        return None
-    return float(roc_auc_score([True] * len(yes) + [False] * len(no), [*yes, *no]))
-
-
-def _accuracy(rows: Sequence[Row]) -> float | None:
-    said = [(r.answer.reach, math.isfinite(r.truth)) for r in rows if r.answer.reach is not None]
-    return _mean([(reach >= 0.5) == truth for reach, truth in said])
-
-
-def _label_interval(row: Row) -> tuple[dict[float, Ends] | None, float, float]:
-    found = row.answer.label_intervals
-    if found is None:
-        return None, row.truth, row.high
-    logs: dict[float, Ends] = {
-        level: (math.log2(max(low, 1.0)), None if high is None else math.log2(max(high, 1.0)))
-        for level, (low, high) in found.items()
-    }
-    return logs, row.truth, row.high
-
-
-def _coverage(
-    rows: Sequence[tuple[Mapping[float, Ends] | None, float, float]],
-) -> dict[str, dict[str, float]] | None:
-    """Per level: how many intervals hold the truth, of how many, their width and interval score.
-
-    Ends and truths beyond the cap count as the cap for width and score (Gneiting & Raftery 2007).
-    """
-    found: dict[str, dict[str, float]] = {}
-    for level in LEVELS:
-        hits: list[bool] = []
-        widths: list[float] = []
-        scores: list[float] = []
-        for intervals, truth, cap in rows:
-            if intervals is None:
-                continue
-            low, end = intervals[level]
-            high = math.inf if end is None else end
-            hits.append(low <= truth <= high or (low >= cap and truth >= cap))
-            low, high, truth = min(low, cap), min(high, cap), min(truth, cap)
-            widths.append(high - low)
-            missed = max(low - truth, 0.0) + max(truth - high, 0.0)
-            scores.append(high - low + 2 / (1 - level) * missed)
-        if not hits:
-            return None
-        found[f"{100 * level:.0f}"] = {
-            "covered": float(np.sum(hits)),
-            "of": float(len(hits)),
-            "width": float(np.mean(widths)),
-            "interval_score": float(np.mean(scores)),
-        }
-    return found
+    return row_of(predictor(question), case.curve, target, shown)

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.estimates.predictors import Answer, Fitter, Fold, Predictor, Question
+from benchmarks.estimates.predictors import Fitter, Fold, Predictor, Question
+from taskeff.estimate.scoring import Answer
 
 STEPS = 100
 CHANCES = tuple(np.linspace(0.05, 0.95, 19).tolist())

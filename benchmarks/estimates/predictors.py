@@ -22,10 +22,9 @@ from taskeff.estimate.folders import MeasuredTask
 from taskeff.estimate.points import TaskPoint
 from taskeff.estimate.posterior import Pilot, Score
 from taskeff.estimate.regression import FitKind
+from taskeff.estimate.scoring import Answer, answer_of, mean_of
 from taskeff.estimate.shapes import Beta, CurveShape, Power, fit_shape
 from taskeff.estimate.sibling import Sibling
-
-Ends = tuple[float, float | None]
 
 
 @dataclass(frozen=True)
@@ -101,39 +100,14 @@ class Question:
     sibling: Sibling | None = None
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a predictor says of a task.
-
-    Attributes:
-        auc: data efficiency.
-        labels: labels needed if the target is reached within the cap.
-        reach: probability that it is; None where the predictor has no opinion.
-        auc_intervals, label_intervals: coverage level -> ends; None where it has none.
-    """
-
-    auc: float
-    labels: float
-    reach: float | None = None
-    auc_intervals: Mapping[float, Ends] | None = None
-    label_intervals: Mapping[float, Ends] | None = None
-
-
 Predictor = Callable[[Question], Answer]
 Fitter = Callable[[Fold], Predictor]
 
 
 def fit_mean(fold: Fold) -> Predictor:
     """The other tasks' mean area, and the median of the labels that those who cross needed."""
-    auc = float(np.mean([case.curve.auc for case in fold.cases]))
-
-    def answer(question: Question) -> Answer:
-        found = [case.curve.labels_to_reach(question.target) for case in fold.cases]
-        crossed = [n for n in found if n is not None]
-        labels = float(np.median(crossed)) if crossed else float(fold.cap)
-        return Answer(auc, labels, len(crossed) / len(found))
-
-    return answer
+    curves = [case.curve for case in fold.cases]
+    return lambda question: mean_of(curves, question.target)
 
 
 def fit_line(kind: FitKind, curve: CurveKind) -> Fitter:
@@ -231,14 +205,7 @@ def asking(calibration: Calibration, *, cos_low: bool = True) -> Predictor:
             ceiling=ceiling,
             sibling=question.sibling,
         )
-        labels = float(calibration.cap)
-        if found.posterior is not None:
-            reached = found.posterior.labels(question.target)
-            if bool(np.isfinite(reached).any()):
-                labels = float(np.median(reached[np.isfinite(reached)]))
-        return Answer(
-            found.auc, labels, found.reach_probability, found.auc_intervals, found.intervals
-        )
+        return answer_of(found)
 
     return answer
 

@@ -14,6 +14,7 @@ import numpy as np
 from benchmarks.estimates.predictors import Case
 from benchmarks.estimates.unseen import (
     Families,
+    first_labels_records,
     generic_records,
     published_records,
     sibling_records,
@@ -49,6 +50,7 @@ def everything(families: Families) -> list[dict[str, Any]]:
         *generic_records(families),
         *published_records(families, Calibration.load(LLAMA)),
         *small_test_records(llama),
+        *first_labels_records(families, LLAMA),
         *sibling_records(families),
     ]
 

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.estimates.comparison import PILOTS, Row, asked, read_cases, record
+from benchmarks.estimates.comparison import PILOTS, asked, read_cases
 from benchmarks.estimates.predictors import (
-    Answer,
     Case,
     Fold,
     Predictor,
@@ -29,6 +28,7 @@ from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.folders import MeasuredTask, fit_parameters, fit_tasks, of_parameters
 from taskeff.estimate.posterior import update
 from taskeff.estimate.prior import CurvePrior
+from taskeff.estimate.scoring import Answer, Row, record
 from taskeff.estimate.sibling import Sibling, signals_of
 
 Families = Mapping[str, Mapping[str, Case]]
@@ -151,17 +151,56 @@ def published_records(families: Families, line: Calibration) -> list[dict[str, A
 
 def small_test_records(cases: Sequence[Case], repeats: int = 4) -> list[dict[str, Any]]:
     """CoS-Low and a pilot at 50 by the test rows behind it; repeated draws of these rows."""
-    asks = [asking(Fold([c for c in cases if c is not case]).calibration) for case in cases]
+    asks = [asking(calibration) for calibration in left_out(cases)]
     found = []
     for n_test, draws in ((50, repeats), (200, repeats), (None, 1)):
-        rows = [
-            asked(case, ask, (50,), TARGET, n_test=n_test, seed=seed)
-            for seed in range(draws)
-            for case, ask in zip(cases, asks, strict=True)
-        ]
+        rows = drawn_rows(cases, asks, (50,), n_test, draws)
         name = f"CoS-Low, {n_test or 'all'} rows"
         found.append({**record(name, (50,), TARGET, rows), "n_test": n_test})
     return found
+
+
+def first_labels_records(families: Families, family: str, repeats: int = 4) -> list[dict[str, Any]]:
+    """The first 100 labels of a task: 32 for CoS-Low, 50 to train and 50 to test on, or both.
+
+    Of the calibration of the family's other tasks with a CoS-Low; the last row asks the generic
+    family, which has seen neither this model nor this task, about 50 and 50.
+    """
+    cases = [case for case in families[family].values() if case.cos_low is not None]
+    own = left_out(cases)
+    generic = [generic_without(families, family, case.curve.name) for case in cases]
+    spent = (
+        ("CoS-Low", own, True, ()),
+        ("50 + 50", own, False, (50,)),
+        ("both", own, True, (50,)),
+        ("generic", generic, False, (50,)),
+    )
+    found = []
+    for name, calibrations, cos_low, budgets in spent:
+        asks = [asking(calibration, cos_low=cos_low) for calibration in calibrations]
+        rows = drawn_rows(cases, asks, budgets, 50 if budgets else None, repeats if budgets else 1)
+        found.append({**record(f"100: {name}", budgets, TARGET, rows), "family": family})
+    return found
+
+
+def left_out(cases: Sequence[Case]) -> list[Calibration]:
+    """For each case the calibration of all others."""
+    return [Fold([c for c in cases if c is not case]).calibration for case in cases]
+
+
+def drawn_rows(
+    cases: Sequence[Case],
+    asks: Sequence[Predictor],
+    budgets: tuple[int, ...],
+    n_test: int | None,
+    draws: int,
+) -> list[Row]:
+    """Every case asked of its own predictor, once for each draw of so many test rows."""
+    return [
+        asked(case, ask, budgets, TARGET, n_test=n_test, seed=seed)
+        for seed in range(draws)
+        for case, ask in zip(cases, asks, strict=True)
+    ]
 
 
 def siblings_of(families: Families, family: str, task: str) -> list[Sibling]:

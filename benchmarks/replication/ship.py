@@ -11,6 +11,7 @@ from benchmarks.replication.targets import PRIMARY, TaskScores
 from taskeff.config import RunConfig
 from taskeff.errors import EstimateError
 from taskeff.estimate.calibration import Calibration
+from taskeff.estimate.evidence import with_evidence
 from taskeff.estimate.run_tables import FitSettings, fit_run
 from taskeff.finetune.cells import recipe_of
 
@@ -56,7 +57,12 @@ def calibrated(tasks: Sequence[TaskScores], config: RunConfig, folder: Path) -> 
     )
     signals = {name: usable[name].signal for name in curves}
     zero_shots = {name: usable[name].zero_shot_label or 0.0 for name in curves}
-    fitted = fit_run(curves, signals, settings, zero_shots)
+    fitted = with_evidence(
+        fit_run(curves, signals, settings, zero_shots),
+        curves,
+        dict.fromkeys(curves, 1.0),
+        {name: usable[name].first_run for name in curves},
+    )
     seeds = [len(usable[name].seeds(config.cap)) for name in curves]
     return dataclasses.replace(fitted, caveat=_caveat(fitted, seeds, len(tasks), config))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from taskeff.curves.curve import TaskCurve, data_efficiency
 from taskeff.errors import DataError
+from taskeff.estimate.posterior import Score
 
 KINDS = ("strict", "label", "corrected")
 CEILINGS = ("one", "best", "chance", "reachable")
@@ -28,12 +29,14 @@ class TaskScores:
         strict, label: (budget, seed) -> score; budget 0 stands under the first seed. `label` is
             `strict` where the task lists no labels.
         signal: its row of signals.csv: CoS-Low, controls, noise, facts of the task.
+        n_test: test rows behind its scores; None while none is measured.
     """
 
     name: str
     strict: dict[tuple[int, int], float] = field(default_factory=dict)
     label: dict[tuple[int, int], float] = field(default_factory=dict)
     signal: Mapping[str, Any] = field(default_factory=dict)
+    n_test: int | None = None
 
     @property
     def zero_shot(self) -> float | None:
@@ -44,6 +47,14 @@ class TaskScores:
     def zero_shot_label(self) -> float | None:
         """The same among the task's labels."""
         return self._at_zero(self.label)
+
+    @property
+    def first_run(self) -> dict[int, Score]:
+        """Budget -> the strict score of its lowest seed, with its test rows."""
+        found: dict[int, Score] = {}
+        for (budget, _), score in sorted(self.strict.items()):
+            found.setdefault(budget, Score(score, self.n_test))
+        return found
 
     def seeds(self, cap: int) -> list[int]:
         """Seeds that are measured at the cap and have a zero-shot score to start from."""
@@ -95,7 +106,8 @@ def read_measurements(folder: Path) -> list[TaskScores]:
         tasks[row["task"]] = TaskScores(row["task"], signal=signal)
     for row in _rows(folder / "scores.csv"):
         key = int(row["budget"]), int(row["seed"])
-        task = tasks[row["task"]]
+        n_test = int(row["n_test"]) if row.get("n_test") else None
+        task = tasks[row["task"]] = replace(tasks[row["task"]], n_test=n_test)
         task.strict[key] = float(row["score"])
         task.label[key] = float(row["label_score"] or row["score"])
     return [tasks[name] for name in sorted(tasks)]

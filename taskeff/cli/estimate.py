@@ -13,6 +13,7 @@ from taskeff.cli.options import AsJson, show
 
 if TYPE_CHECKING:
     from taskeff.estimate.budget import Estimate
+    from taskeff.estimate.sharpen import Sharpening
 
 app = typer.Typer()
 curves_app = typer.Typer(help="Measured curves: import, show.", no_args_is_help=True)
@@ -65,15 +66,19 @@ def predict(
     plot: Annotated[
         Path | None, typer.Option(help="Draw the curve and its band here (.svg or .png).")
     ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the answer as a page here.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Labels needed for a target, from any of a task's CoS-Low, pilots and sibling."""
+    from dataclasses import asdict
+
     from taskeff.errors import ConfigError
     from taskeff.estimate.advice import Prices, outlook
     from taskeff.estimate.budget import predict as estimate
     from taskeff.estimate.budget import target_share
     from taskeff.estimate.calibration import Calibration
     from taskeff.estimate.pilots import parse_pilot, parse_score, read_pilots
+    from taskeff.estimate.sharpen import sharpenings
     from taskeff.estimate.sibling import read_sibling
 
     if cos_low is not None and scored is not None:
@@ -99,35 +104,51 @@ def predict(
         target = target_share(target_score, zero_shot=base.score, ceiling=ceiling)
     calibration = Calibration.load(family)
     seen = sibling and read_sibling(sibling, cap=calibration.cap, task=task, ceiling=ceiling)
-    found = estimate(
-        calibration,
-        cos_low,
-        target=target,
-        curve=curve,
-        pilots=known,
-        zero_shot=base,
-        ceiling=ceiling,
-        sibling=seen or None,
-        fingerprint=measured,
-        seed=seed,
-    )
+    asked: dict[str, Any] = {
+        "cos_low": cos_low,
+        "target": target,
+        "curve": curve,
+        "pilots": known,
+        "zero_shot": base,
+        "ceiling": ceiling,
+        "sibling": seen or None,
+        "fingerprint": measured,
+        "seed": seed,
+    }
+    found = estimate(calibration, **asked)
     if labelled is None:
         labelled = max((p.budget for p in known), default=0)
     prices = Prices(price_per_label, gpu_hour_price, hours_per_label, hours_fixed)
-    answer = {
-        **found.to_dict(),
-        **outlook(found, prices=prices, value=value, labelled=labelled),
-    }
+    further = outlook(found, prices=prices, value=value, labelled=labelled)
+    options = sharpenings(
+        calibration, found, prices=prices, labelled=labelled, next_pilot=further["next_pilot"]
+    )
+    if plot is not None:
+        from taskeff.report.estimate_figures import save
+
+        save(found, plot)
+    if html is not None:
+        from taskeff.report.answer import AnswerData, write_answer
+
+        page = AnswerData(
+            calibration,
+            found,
+            task=task,
+            outlook=further,
+            value=value,
+            asked=asked,
+            options=options,
+            sources={
+                name: file.name for name, file in (("CoS-Low", scored), ("Pilots", pilots)) if file
+            },
+        )
+        write_answer(page, html)
+    if not as_json:
+        return _say(found, further, options)
+    answer = {**found.to_dict(), **further, "sharpen": [asdict(option) for option in options]}
     if target_score is not None:
         answer["target_score"] = target_score
-    if plot is not None:
-        from taskeff.estimate.plot import plot_estimate
-
-        plot_estimate(found, plot)
-    if as_json:
-        show(answer, True)
-    else:
-        _say(found, answer)
+    show(answer, True)
 
 
 def _read_scored(path: Path) -> tuple[float, dict[str, Any]]:
@@ -143,42 +164,24 @@ def _read_scored(path: Path) -> tuple[float, dict[str, Any]]:
         ) from None
 
 
-def _say(estimate: Estimate, found: dict[str, Any]) -> None:
-    from taskeff.estimate.words import headline, uncertainty
+def _say(estimate: Estimate, further: dict[str, Any], options: list[Sharpening]) -> None:
+    from taskeff.estimate import words
 
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(headline(estimate))
-    console.print(uncertainty(estimate))
-    console.print(f"data efficiency (AUC) {found['auc']:.3f}, curve {found['curve']}")
-    if found["cost"]:
-        console.print(f"cost from here: {_cost(found['cost'], found['prices'])}")
-    advice = found["advice"]
-    if advice and advice["action"] == "stop":
-        console.print("advice: stop labelling; what is left to gain costs more than it is worth")
-    elif advice:
-        gain = f"{100 * advice['expected_gain']:.0f} % of the range"
-        price = _cost(advice["cost"], found["prices"])
-        console.print(
-            f"advice: label {advice['more']} more, {advice['labels']} in all; expected gain {gain} "
-            f"for {price}"
-        )
-    if found["next_pilot"]:
-        more = max(0, found["next_pilot"] - found["labelled"])
-        console.print(
-            f"what would sharpen this most per label: a next pilot: fine-tune on "
-            f"{found['next_pilot']} labels ({more} more)"
-        )
-    for warning in found["warnings"]:
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(words.headline(estimate))
+    console.print(words.uncertainty(estimate))
+    console.print(words.efficiency(estimate))
+    prices = further["prices"]
+    if further["cost"]:
+        console.print(f"cost from here: {words.spent(further['cost'], prices)}")
+    if further["advice"]:
+        console.print(f"advice: {words.advised(further['advice'], prices)}")
+    if options:
+        console.print("what would sharpen this, the most first:")
+    for option in options:
+        console.print(f"  {words.sharpened(option, further['labelled'], prices)}")
+    for warning in estimate.warnings:
         console.print(Text.assemble(("warning:", "yellow"), f" {warning}"))
-
-
-def _cost(cost: dict[str, float], prices: dict[str, float]) -> str:
-    said = [f"{cost['labels']:.0f} more labels"]
-    if prices["label"] or prices["gpu_hour"]:
-        said.append(f"{cost['money']:.2f} in money")
-    if prices["hours_per_label"] or prices["hours_fixed"]:
-        said.append(f"{cost['gpu_hours']:.3g} GPU-hours")
-    return ", ".join(said)
 
 
 @curves_app.command("import")
@@ -207,16 +210,23 @@ def fit_curves(
     cap: Annotated[int, typer.Option(help="The largest budget considered.")] = 5000,
 ) -> None:
     """A family of your own measured curves, for `predict --family`; with or without CoS-Low."""
+    from taskeff.estimate.evidence import with_evidence
     from taskeff.estimate.folders import fit_tasks, read_tasks
+    from taskeff.report.sentences import works
 
     tasks = read_tasks(folder, ceilings, cos_low, cap=cap)
-    found = fit_tasks(tasks, family=name, cap=cap, fingerprint={})
+    found = with_evidence(
+        fit_tasks(tasks, family=name, cap=cap, fingerprint={}),
+        {key: task.curve for key, task in tasks.items()},
+        {key: task.ceiling for key, task in tasks.items()},
+    )
     found.save(str(output))
     short = [name for name, task in tasks.items() if task.point.status == "short"]
     print(
         f"family {name!r}: {len(tasks)} tasks, {len(found.fitted)} with a CoS-Low, written to "
         f"{output}"
     )
+    print(works(found))
     if short:
         print(f"{len(short)} measured too short a way to count: {', '.join(short)}")
 

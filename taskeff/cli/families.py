@@ -18,7 +18,7 @@ def families(as_json: AsJson = False) -> None:
 
     from rich.console import Console
 
-    from taskeff.estimate.calibration import bundled_families
+    from taskeff.estimate.family_files import bundled_families
 
     found = [_about(name) for name in bundled_families()]
     if as_json:

@@ -104,7 +104,7 @@ def outlook(
         whole = float(np.ceil(labels))
         if whole <= labelled:
             return {"labels": 0.0, "gpu_hours": 0.0, "money": 0.0}
-        return _still(prices, whole, labelled)
+        return still_to_pay(prices, whole, labelled)
 
     found: dict[str, Any] = {
         "cost": cost(estimate.labels_needed),
@@ -134,7 +134,7 @@ def outlook(
     return found
 
 
-def _still(prices: Prices, labels: float, labelled: int) -> dict[str, float]:
+def still_to_pay(prices: Prices, labels: float, labelled: int) -> dict[str, float]:
     """Labels, hours and money still to spend on a fine-tune on `labels`."""
     whole = prices.cost(labels)
     return {
@@ -144,34 +144,68 @@ def _still(prices: Prices, labels: float, labelled: int) -> dict[str, float]:
     }
 
 
-def advise(found: Posterior, labelled: int, *, prices: Prices, value: float) -> Advice:
-    """Stop, or label up to the budget of least expected cost.
+@dataclass(frozen=True)
+class Stop:
+    """What it means to label up to so many and stop there.
+
+    Attributes:
+        labels: labels in all.
+        share: expected share of the range at them.
+        cost: of the labels still to make and one fine-tune on all; nothing at what is labelled.
+    """
+
+    labels: int
+    share: float
+    cost: dict[str, float]
+
+    def in_all(self, value: float) -> float:
+        """The money and what is missed of the range, the whole of which is worth `value`."""
+        return self.cost["money"] + value * (1 - self.share)
+
+
+def stops(found: Posterior, labelled: int, *, prices: Prices) -> list[Stop]:
+    """Every place to stop at: what is labelled now, and the curve's budgets above it.
 
     Args:
         found: the likely curves, see `taskeff.estimate.posterior.update`.
         labelled: labels made already; they are paid for.
         prices: what a label and a fine-tune cost.
+
+    Raises:
+        EstimateError: `labelled` is not in [0, cap].
+    """
+    if not 0 <= labelled <= found.cap:
+        raise EstimateError(f"labelled {labelled} is not in [0, {found.cap}]")
+    budgets = [labelled, *(n for n in _budgets(found) if n > labelled)]
+    rows: list[Stop] = []
+    for n, share in zip(budgets, mean_share(found, budgets).tolist(), strict=True):
+        cost = {"labels": 0.0, "gpu_hours": 0.0, "money": 0.0}
+        if n > labelled:
+            cost = still_to_pay(prices, float(n), labelled)
+        rows.append(Stop(n, share, cost))
+    return rows
+
+
+def advise(found: Posterior, labelled: int, *, prices: Prices, value: float) -> Advice:
+    """Stop, or label up to the budget of least expected cost.
+
+    Args:
+        found, labelled, prices: see `stops`.
         value: what the whole way from zero-shot to the ceiling is worth, in the same currency.
 
     Raises:
         EstimateError: `labelled` is not in [0, cap] or `value` is negative.
     """
-    if not 0 <= labelled <= found.cap:
-        raise EstimateError(f"labelled {labelled} is not in [0, {found.cap}]")
     if not value >= 0:
         raise EstimateError(f"value {value} is not a number from 0 up")
-    budgets = [labelled, *(n for n in _budgets(found) if n > labelled)]
-    share = mean_share(found, budgets)
-    spent = [0.0] + [_still(prices, float(n), labelled)["money"] for n in budgets[1:]]
-    best = int(np.argmin(np.array(spent) + value * (1 - share)))
-    n = budgets[best]
-    nothing = {"labels": 0.0, "gpu_hours": 0.0, "money": 0.0}
+    rows = stops(found, labelled, prices=prices)
+    best = int(np.argmin([row.in_all(value) for row in rows]))
     return Advice(
         action="stop" if best == 0 else "label",
-        labels=n,
-        more=n - labelled,
-        expected_gain=float(share[best] - share[0]),
-        cost=_still(prices, float(n), labelled) if best else nothing,
+        labels=rows[best].labels,
+        more=rows[best].labels - labelled,
+        expected_gain=rows[best].share - rows[0].share,
+        cost=rows[best].cost,
     )
 
 

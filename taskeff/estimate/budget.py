@@ -10,18 +10,20 @@ from typing import Any, Literal
 import numpy as np
 
 from taskeff.errors import EstimateError
-from taskeff.estimate.calibration import LEVELS, AucEstimate, Calibration
+from taskeff.estimate.calibration import LEVELS, Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
+from taskeff.estimate.footing import assumed, coverage, enough, no_prior
 from taskeff.estimate.posterior import (
-    N_TEST,
     AreaEvidence,
     Pilot,
     Posterior,
     Score,
     check,
     interval,
+    labels_interval,
     update,
 )
+from taskeff.estimate.regression import AucEstimate
 from taskeff.estimate.shapes import CurveShape, Power
 from taskeff.estimate.sibling import Sibling
 
@@ -244,7 +246,7 @@ def predict(
         "seed": seed,
         "shape": shape,
     }
-    _enough(calibration, predicted, pilots, sibling, shape.kind)
+    enough(calibration, predicted, pilots, sibling, shape.kind)
     signals = {} if sibling is None else dict(sibling.signals)
     if predicted is not None and calibration.tasks and cos_low is not None:
         signals["cos_low"] = cos_low
@@ -258,12 +260,12 @@ def predict(
         prior = calibration.prior_given(tuple(signals), sibling and sibling.others)
     if prior is None:
         if predicted is None or pilots or sibling is not None:
-            raise EstimateError(_no_prior(calibration, shape.kind, sibling))
+            raise EstimateError(no_prior(calibration, shape.kind, sibling))
         return Estimate(
             **_from_area(shape, target, predicted, calibration.cap), **common, warnings=(*warnings,)
         )
     plain = None if predicted is None or calibration.tasks else calibration.prior_given(())
-    warnings += [*_assumed(pilots, base), *_coverage(calibration, len(pilots))]
+    warnings += [*assumed(pilots, base), *coverage(calibration, len(pilots))]
     if ceiling is None and prior.ceiling_logit is not None:
         warnings.append("no a-priori ceiling given: one like the calibration tasks' is assumed")
     found = update(
@@ -281,85 +283,6 @@ def predict(
     alone = not pilots and sibling is None
     answer = _from_posterior(found, target, predicted if alone else None)
     return Estimate(**answer, **common, warnings=(*warnings,), posterior=found)
-
-
-def _enough(
-    calibration: Calibration,
-    predicted: AucEstimate | None,
-    pilots: Sequence[Pilot],
-    sibling: Sibling | None,
-    kind: str,
-) -> None:
-    """Refuse a question without evidence.
-
-    Raises:
-        EstimateError: saying what to measure.
-    """
-    if predicted is not None:
-        return
-    if kind == "power":
-        raise EstimateError(
-            "curve 'power' is a formula of CoS-Low; measure it with `taskeff select` and `score`, "
-            "or leave the curve out"
-        )
-    if pilots or sibling is not None:
-        return
-    if calibration.generic:
-        raise EstimateError(
-            f"family {calibration.family!r} knows how curves go, not how this task's does: "
-            "fine-tune on some 50 labels, score that and the untouched model on 50 rows or more, "
-            "and give --pilot 50:SCORE:N_TEST --zero-shot SCORE:N_TEST; or name a measured family"
-        )
-    raise EstimateError(
-        "nothing is known of the task; give its CoS-Low (--scored or --cos-low), a pilot or a "
-        "sibling"
-    )
-
-
-def _no_prior(calibration: Calibration, kind: str, sibling: Sibling | None) -> str:
-    name = calibration.family
-    if kind == "power":
-        return f"family {name!r} cannot use pilots with curve 'power'; they need a Beta curve"
-    if sibling is None:
-        return (
-            f"family {name!r} cannot use pilots: that takes a Beta curve and eight calibration "
-            "tasks whose curves rise"
-        )
-    shared = len({task.name for task in calibration.tasks} & sibling.others.keys())
-    return (
-        f"family {name!r} cannot use sibling {sibling.source}: {shared} of its own tasks are "
-        "measured there too, ten are needed; name the sibling as FAMILY:TASK of a family with "
-        "more, or use --family generic"
-    )
-
-
-def _coverage(calibration: Calibration, pilots: int) -> list[str]:
-    """How often the intervals of a family for any model held on models it had not seen."""
-    if calibration.coverage is None:
-        return []
-    most = max(int(key) for key in calibration.coverage if key.isdecimal())
-    found = calibration.coverage[str(min(pilots, most)) if pilots else "sibling"]
-
-    def held(what: str) -> str:
-        shares = [100 * row[what] for name, row in found.items() if name != "all"]
-        low, high = min(shares), max(shares)
-        return f"{100 * found['all'][what]:.0f} % ({low:.0f} to {high:.0f} % by model)"
-
-    return [
-        f"family {calibration.family!r} is made of other models' curves: tried on models that it "
-        f"had not seen, its 80 % intervals held the area in {held('area')} and labels needed in "
-        f"{held('labels')}"
-    ]
-
-
-def _assumed(pilots: Sequence[Pilot], base: Score | None) -> list[str]:
-    """A sentence where a score does not say how many test rows are behind it."""
-    silent = [f"the pilot at {p.budget}" for p in pilots if p.n_test is None]
-    if pilots and base is not None and base.n_test is None:
-        silent.insert(0, "zero-shot")
-    if not silent:
-        return []
-    return [f"{N_TEST} test rows are assumed behind {', '.join(silent)}; give them as SCORE:N_TEST"]
 
 
 def _from_area(
@@ -410,13 +333,9 @@ def _from_posterior(
         "reach_probability": float(np.mean(np.isfinite(labels))),
         "auc": auc,
         "auc_intervals": auc_intervals,
-        "intervals": {level: _within(interval(labels, level), found.cap) for level in LEVELS},
+        "intervals": {level: labels_interval(labels, level, found.cap) for level in LEVELS},
         "interval_reason": None,
     }
-
-
-def _within(ends: tuple[float, float | None], cap: int) -> tuple[float, float | None]:
-    return min(ends[0], float(cap)), ends[1]
 
 
 def _levels(

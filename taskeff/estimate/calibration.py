@@ -7,22 +7,22 @@ leave-one-task-out and stands beside that of predicting the mean.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from taskeff.errors import EstimateError
 from taskeff.estimate.beta_curve import Rise
+from taskeff.estimate.family_files import located, read_family
 from taskeff.estimate.points import TaskPoint, check_points, columns, point_from_dict
 from taskeff.estimate.prior import MIN_RISES, CurvePrior, fit_prior
 from taskeff.estimate.regression import (
+    AucEstimate,
     FitKind,
     Line,
     Worth,
@@ -43,26 +43,11 @@ if TYPE_CHECKING:
 SCHEMA = 1
 PRINTED_MAE = 0.086
 """The one leave-one-out error of a line that arXiv 2512.24991 prints, Llama's."""
+EVIDENCE = ("predictor", "pilots", "target", "tasks", "scored", "auc_mae", "log2_error_mean",
+            "auc_coverage", "label_coverage")  # fmt: skip
+"""What a record of `Calibration.evidence` must have to be told."""
 LEVELS = (0.5, 0.8, 0.9)
 """Coverage levels of every interval."""
-
-
-@dataclass(frozen=True)
-class AucEstimate:
-    """A predicted data efficiency.
-
-    Attributes:
-        auc: the prediction, in (0, 1).
-        interval: coverage level -> (low, high), jackknife+; None when the calibration keeps no
-            residuals, with the reason in `interval_reason`.
-        interval_reason: why there is no interval, else None.
-        warnings: sentences for the user.
-    """
-
-    auc: float
-    interval: dict[float, tuple[float, float]] | None
-    interval_reason: str | None
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -91,6 +76,8 @@ class Calibration:
             signals of a sibling.
         coverage: for a family of parameters, how often its 80 % intervals held on the curves of
             families that it had not seen: pilots -> family -> {"area", "labels"}, a share each.
+        evidence: what each piece of evidence is worth here, see `taskeff.estimate.evidence`: a
+            record of `taskeff.estimate.scoring` each.
     """
 
     family: str
@@ -109,6 +96,7 @@ class Calibration:
     caveat: str | None = None
     priors: tuple[CurvePrior, ...] = ()
     coverage: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None
+    evidence: tuple[Mapping[str, Any], ...] = ()
 
     @cached_property
     def fitted(self) -> tuple[TaskPoint, ...]:
@@ -262,6 +250,7 @@ class Calibration:
             ],
             **({"priors": [p.to_dict() for p in self.priors]} if self.priors else {}),
             **({"coverage": self.coverage} if self.coverage else {}),
+            **({"evidence": list(self.evidence)} if self.evidence else {}),
         }
 
     @staticmethod
@@ -301,7 +290,11 @@ class Calibration:
             points = [point_from_dict(task) for task in value["tasks"]]
             kind = "fractional" if line is None else line.kind
             fitted = fit_calibration(points, **common, kind=kind)
-            return dataclasses.replace(fitted, caveat=value.get("caveat"))
+            evidence = tuple(
+                {**found, **{key: found[key] for key in EVIDENCE}}
+                for found in value.get("evidence", ())
+            )
+            return dataclasses.replace(fitted, caveat=value.get("caveat"), evidence=evidence)
         except EstimateError:
             raise
         except Exception as error:  # noqa: BLE001 - a file may hold anything at all
@@ -315,7 +308,7 @@ class Calibration:
         Raises:
             StorageError: it cannot be written.
         """
-        store, name = _locate(target)
+        store, name = located(target)
         store.write_json(self.to_dict(), name)
 
     @staticmethod
@@ -326,35 +319,7 @@ class Calibration:
             EstimateError: the name is no bundled family and no file, or the file is not a
                 calibration.
         """
-        bundled = bundled_families()
-        if isinstance(source, str) and source in bundled:
-            return Calibration.from_dict(json.loads(bundled[source].read_text("utf-8")), source)
-        if isinstance(source, str) and "/" not in source and not os.path.exists(source):
-            raise EstimateError(
-                f"{source!r} is neither a bundled family ({', '.join(bundled)}) nor a calibration "
-                "file; name one of these"
-            )
-        store, name = _locate(source)
-        return Calibration.from_dict(store.read_json(name), name)
-
-
-def bundled_families() -> dict[str, Path]:
-    """The calibrations that the package carries, the paper's coefficients and our own, by name."""
-    folder = Path(__file__).parent / "families"
-    return {file.stem: file for file in sorted(folder.glob("*.json"))}
-
-
-def _locate(where: Store | str | os.PathLike[str]) -> tuple[Store, str]:
-    # Storage takes pyarrow along, which a bundled family does not need.
-    from taskeff.storage import Store
-
-    if isinstance(where, Store):
-        return where, "calibration.json"
-    text = os.fspath(where)
-    if not text.endswith(".json"):
-        return Store(text), "calibration.json"
-    folder, _, name = text.rpartition("/")
-    return Store(folder or "."), name
+        return Calibration.from_dict(*read_family(source))
 
 
 def fit_calibration(

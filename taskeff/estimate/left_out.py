@@ -101,7 +101,7 @@ def without(calibration: Calibration, name: str, curves: Mapping[str, TaskCurve]
     )
 
 
-def estimate_rows(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
+def prediction_rows(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
     """Predicted beside measured, a row per task and target: the rows of `estimates.parquet`."""
     rows: list[dict[str, Any]] = []
     for found in predictions:

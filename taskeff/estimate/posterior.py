@@ -317,6 +317,12 @@ def interval(values: Floats, level: float) -> tuple[float, float | None]:
     return float(low), float(high)
 
 
+def labels_interval(labels: Floats, level: float, cap: int) -> tuple[float, float | None]:
+    """`interval` of numbers of labels, infinite beyond the cap: its low end is the cap at most."""
+    low, high = interval(labels, level)
+    return min(low, float(cap)), high
+
+
 def narrowing(values: Floats, by: Floats) -> float:
     """By how much knowing `by` is expected to lower the variance of `values`, a draw each.
 

@@ -15,7 +15,7 @@ CURVE_POINTS = 17
 FACTS = ("rows", "unscored", "duplicates", "mean_confidence")
 
 
-def estimate_rows(
+def ranking_rows(
     records: Sequence[Mapping[str, Any]],
     calibration: Calibration,
     *,

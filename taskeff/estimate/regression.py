@@ -52,6 +52,24 @@ class Worth:
 
 
 @dataclass(frozen=True)
+class AucEstimate:
+    """A predicted data efficiency.
+
+    Attributes:
+        auc: the prediction, in (0, 1).
+        interval: coverage level -> (low, high), jackknife+; None when the calibration keeps no
+            residuals, with the reason in `interval_reason`.
+        interval_reason: why there is no interval, else None.
+        warnings: sentences for the user.
+    """
+
+    auc: float
+    interval: dict[float, tuple[float, float]] | None
+    interval_reason: str | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Line:
     """AUC = f(slope * x + intercept): f the identity for `ols`, else the logistic function."""
 

@@ -12,6 +12,7 @@ from taskeff.curves.curve import TaskCurve, data_efficiency
 from taskeff.errors import EstimateError
 from taskeff.estimate.beta_curve import fit_rise
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
+from taskeff.estimate.posterior import Score
 from taskeff.estimate.regression import FitKind
 from taskeff.estimate.shapes import fit_shape
 
@@ -68,6 +69,20 @@ def task_curves(
             found, cap=cap, ceiling=top, name=task, imputed=imputed.get(task, ())
         )
     return curves
+
+
+def first_runs(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, Score]]:
+    """Task -> budget -> the score of its run of the lowest seed, with its test rows.
+
+    Args:
+        rows: of `curves.parquet`; those of status ``imputed`` are no runs.
+    """
+    found: dict[str, dict[int, Score]] = {}
+    for row in sorted(rows, key=lambda row: row["seed"]):
+        if row.get("status") != "imputed":
+            score = Score(row["score"], row["n_test"])
+            found.setdefault(row["task"], {}).setdefault(row["budget"], score)
+    return found
 
 
 def ceiling_of(ceiling: Ceiling, task: str) -> float | None:

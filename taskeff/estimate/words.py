@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from taskeff.estimate.budget import LEVEL, Estimate
+from taskeff.estimate.contributions import Contribution
+from taskeff.estimate.posterior import N_TEST
+from taskeff.estimate.sharpen import Sharpening
 
 
 def headline(found: Estimate) -> str:
@@ -43,3 +49,63 @@ def uncertainty(found: Estimate) -> str:
             f"{short:.0f} % of the likely curves are not there by then."
         )
     return f"{said} between {low:,.0f} and {high:,.0f} labels."
+
+
+def efficiency(found: Estimate) -> str:
+    """The predicted area and its interval."""
+    said = f"data efficiency (AUC) {found.auc:.3f}"
+    if found.auc_intervals is not None:
+        low, high = found.auc_intervals[LEVEL]
+        said += f" [{low:.3f}, {high:.3f}]"
+    return f"{said}, curve {found.curve_kind}"
+
+
+def spent(cost: Mapping[str, float], prices: Mapping[str, float]) -> str:
+    """A cost in labels and in whatever else has a price."""
+    said = [f"{cost['labels']:,.0f} more labels"]
+    if prices["label"] or prices["gpu_hour"]:
+        said.append(f"{cost['money']:,.2f} in money")
+    if cost["gpu_hours"]:
+        said.append(f"{cost['gpu_hours']:.3g} GPU-hours")
+    return ", ".join(said)
+
+
+def advised(advice: Mapping[str, Any], prices: Mapping[str, float]) -> str:
+    """Stop, or how many to label more, of `taskeff.estimate.advice.outlook`."""
+    if advice["action"] == "stop":
+        return "stop labelling; what is left to gain costs more than it is worth"
+    return (
+        f"label {advice['more']:,} more, {advice['labels']:,} in all; expected gain "
+        f"{100 * advice['expected_gain']:.0f} % of the range for {spent(advice['cost'], prices)}"
+    )
+
+
+def sharpened(option: Sharpening, labelled: int, prices: Mapping[str, float]) -> str:
+    """One piece of evidence that could be had, what it costs and what it takes away."""
+    cost = spent(option.cost, prices)
+    if option.what == "pilot":
+        assert option.budget is not None
+        rows = option.labels - (option.budget - labelled)
+        scored = f", {rows} of them to test on" if rows else ""
+        said = f"a next pilot: fine-tune on {option.budget:,} labels ({cost}{scored})"
+    elif option.what == "test rows":
+        said = f"{option.labels:,} more test rows behind the pilot at {option.budget:,} ({cost})"
+    elif option.what == "CoS-Low":
+        said = f"CoS-Low, by `taskeff select` and `score` ({cost}, no fine-tune)"
+    else:
+        said = "a sibling, this task's curve on a cheaper model (no labels but its own fine-tunes)"
+    if option.narrows < 0.01:
+        return f"{said}; it would take away hardly any of the uncertainty"
+    return f"{said}; it would take away some {100 * option.narrows:.0f} % of the uncertainty"
+
+
+def evidence(piece: Contribution) -> str:
+    """The name of a piece of evidence."""
+    if piece.budget is not None:
+        return f"pilot at {piece.budget:,} labels"
+    return {"cos_low": "CoS-Low", "sibling": "sibling"}[piece.name]
+
+
+def scored(score: float, n_test: int | None) -> str:
+    """A score and the rows behind it."""
+    return f"{score:.3g} on {f'{n_test:,}' if n_test else f'an assumed {N_TEST:,}'} test rows"

@@ -147,7 +147,7 @@ def curve(task: TaskReport, width: float = 200) -> str:
         figure, axes = canvas(width, width * 0.68, left=28, right=10, bottom=20, top=6)
         budgets = [p.budget for p in measured.points]
         axes.set_xlim(-0.3, math.log2(max(measured.cap, *budgets)) + 0.3)
-        _budget_ticks(axes, budgets)
+        budget_ticks(axes, budgets)
         _curve_frame(axes, task)
         if task.prediction.estimates:
             x, likely, low, high = predicted_scores(task)
@@ -181,21 +181,22 @@ def _curve_frame(axes: Axes, task: TaskReport) -> None:
         axes.axhline(task.chance, color=MUTED, lw=1, ls=(0, (1, 3)))
 
 
-def _budget_ticks(axes: Axes, budgets: Sequence[int]) -> None:
+def budget_ticks(axes: Axes, budgets: Sequence[int]) -> None:
+    """Ticks of an axis in doublings at those of these budgets that find room, the largest first."""
     # Labels closer than this many doublings run into each other.
     apart = 0.16 * (axes.get_xlim()[1] - axes.get_xlim()[0])
     kept: list[int] = []
     for budget in sorted(set(budgets), reverse=True):
-        if not kept or _log2(kept[-1]) - _log2(budget) >= apart:
+        if not kept or log2_labels(kept[-1]) - log2_labels(budget) >= apart:
             kept.append(budget)
     shown = [f"{budget / 1000:g}k" if budget >= 1000 else str(budget) for budget in kept]
-    axes.set_xticks([_log2(budget) for budget in kept], shown)
+    axes.set_xticks([log2_labels(budget) for budget in kept], shown)
 
 
 def _measured_curve(axes: Axes, task: TaskReport) -> None:
     restricted = sorted(task.label_scores.items())
     axes.plot(
-        [_log2(budget) for budget, _ in restricted],
+        [log2_labels(budget) for budget, _ in restricted],
         [score for _, score in restricted],
         color=MEASURED,
         lw=1.1,
@@ -203,9 +204,9 @@ def _measured_curve(axes: Axes, task: TaskReport) -> None:
         ls=(0, (3, 2.2)),
     )
     points = task.prediction.curve.points
-    axes.plot([_log2(p.budget) for p in points], [p.score for p in points], color=MEASURED)
+    axes.plot([log2_labels(p.budget) for p in points], [p.score for p in points], color=MEASURED)
     for point in points:
-        x = _log2(point.budget)
+        x = log2_labels(point.budget)
         if point.budget in task.spread:
             axes.plot([x, x], task.spread[point.budget], color=MEASURED, lw=3.5, alpha=0.3)
         face = MEASURED if point.status == "measured" else PAPER
@@ -276,12 +277,12 @@ def _labels_frame(axes: Axes, tasks: Sequence[TaskReport], cap: int) -> float:
     for estimate in (e for task in tasks for e in task.prediction.estimates):
         ends = (None, None) if estimate.intervals is None else estimate.intervals[LEVEL]
         most = max([most, *(n for n in (estimate.labels_needed, *ends) if n is not None)])
-    edge = _log2(most) + 0.8
+    edge = log2_labels(most) + 0.8
     axes.set_xlim(-0.15, edge)
     rows = sum(1 + len(task.prediction.estimates) for task in tasks)
     axes.set_ylim(rows - 0.4, -0.6)
-    _budget_ticks(axes, _powers(cap, most))
-    axes.axvline(_log2(cap), color=MUTED, lw=1, ls=(0, (4, 3)))
+    budget_ticks(axes, _powers(cap, most))
+    axes.axvline(log2_labels(cap), color=MUTED, lw=1, ls=(0, (4, 3)))
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("labels (dashed: the cap)")
@@ -293,16 +294,16 @@ def _labels_row(
 ) -> None:
     if estimate.intervals is not None:
         low, high = estimate.intervals[LEVEL]
-        ends = [_log2(low), edge if high is None else _log2(high)]
+        ends = [log2_labels(low), edge if high is None else log2_labels(high)]
         axes.plot(ends, [y, y], color=PREDICTED, lw=5, alpha=0.3)
     if estimate.labels_needed is None:
         axes.plot(edge - 0.3, y, ">", color=PREDICTED, markersize=7, clip_on=False)
     else:
-        axes.plot(_log2(estimate.labels_needed), y, "o", color=PREDICTED, markersize=7)
+        axes.plot(log2_labels(estimate.labels_needed), y, "o", color=PREDICTED, markersize=7)
     if measured is None:
         axes.plot(edge, y, ">", color=PAPER, mec=MEASURED, mew=1.8, markersize=7, clip_on=False)
     else:
-        axes.plot(_log2(measured), y, "D", color=PAPER, mec=MEASURED, mew=1.8, markersize=6.5)
+        axes.plot(log2_labels(measured), y, "D", color=PAPER, mec=MEASURED, mew=1.8, markersize=6.5)
 
 
 def _powers(cap: int, most: float) -> list[int]:
@@ -315,6 +316,6 @@ def _powers(cap: int, most: float) -> list[int]:
     return steps
 
 
-def _log2(budget: float) -> float:
-    # No labels at all stands where one label would: the published axis.
+def log2_labels(budget: float) -> float:
+    """Where a budget stands on the axis; no labels at all where one would: the published axis."""
     return math.log2(max(budget, 1.0))

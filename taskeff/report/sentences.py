@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from taskeff.estimate.budget import LEVEL, Estimate
 from taskeff.estimate.calibration import Calibration
+from taskeff.estimate.evidence import COS_LOW, MEAN
 from taskeff.estimate.left_out import Prediction
 from taskeff.estimate.regression import Worth
 from taskeff.report.contents import ReportData, TaskReport
@@ -42,10 +43,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How far to trust the page: one headline, then the numbers behind it."""
+    """How far to trust the page: one headline, what works, then the numbers behind it."""
 
     kind: Literal["helps", "weak", "no"]
     headline: str
+    works: str
     sentences: tuple[str, ...]
 
 
@@ -161,7 +163,58 @@ def verdict(calibration: Calibration, held_out: Sequence[TaskReport] = ()) -> Ve
     kind, headline = _headline(calibration)
     sentences = [_errors, _correlation, _rivals]
     said = [*(sentence(calibration) for sentence in sentences), _coverage(held_out)]
-    return Verdict(kind, headline, tuple(s for s in said if s))
+    return Verdict(kind, headline, works(calibration), tuple(s for s in said if s))
+
+
+def works(calibration: Calibration) -> str:
+    """What says most of a new task of this family, tried on its own tasks one at a time."""
+    mean, *others = calibration.evidence or (None,)
+    if mean is None:
+        return "What evidence is worth on this family was not tried."
+    best = min(others, key=lambda found: found["auc_mae"], default=mean)
+    off = f"an error in AUC of {number(mean['auc_mae'], 3)}"
+    if best["auc_mae"] >= mean["auc_mae"]:
+        return (
+            f"Nothing that was tried says more of a task of this family than the mean of the "
+            f"others, {off}."
+        )
+    return (
+        f"What says most of a new task of this family: {evidence(best)}, with an error in AUC of "
+        f"{number(best['auc_mae'], 3)} where the mean of the others has "
+        f"{number(mean['auc_mae'], 3)}{_labels_off(best, mean)}; its {percent(LEVEL)} intervals "
+        f"held {held(best, 'auc_coverage')} areas and {held(best, 'label_coverage')} numbers of "
+        "labels."
+    )
+
+
+def _labels_off(best: Mapping[str, Any], mean: Mapping[str, Any]) -> str:
+    if best["log2_error_mean"] is None or mean["log2_error_mean"] is None:
+        return ""
+    goes = f"labels at {percent(best['target'])} off by a factor of {factor(best)}"
+    return f", and {goes} where the mean's are by {factor(mean)}"
+
+
+def evidence(record: Mapping[str, Any]) -> str:
+    """The name of a record of `Calibration.evidence`."""
+    if record["predictor"] == MEAN:
+        return "the mean of the other tasks"
+    budgets = " and ".join(f"{n:,}" for n in record["pilots"])
+    parts = [title(COS_LOW)] if record["predictor"] == COS_LOW else []
+    if budgets:
+        parts.append(f"{'fine-tunes' if ' ' in budgets else 'a fine-tune'} on {budgets} labels")
+    return " and ".join(parts)
+
+
+def factor(record: Mapping[str, Any]) -> str:
+    """By what factor labels are off on average; a dash where no task says."""
+    error = record["log2_error_mean"]
+    return UNKNOWN if error is None else number(2**error, 1)
+
+
+def held(record: Mapping[str, Any], what: str) -> str:
+    """24 of 30: how many of the intervals held."""
+    found = record[what] and record[what][f"{100 * LEVEL:.0f}"]
+    return f"{found['covered']:.0f} of {found['of']:.0f}" if found else UNKNOWN
 
 
 def _fitted(calibration: Calibration) -> tuple[Worth, float, float]:

@@ -22,7 +22,7 @@ from taskeff.coslow.result import RESULT
 from taskeff.errors import TaskeffError, redacted
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
-from taskeff.estimate.ranking import estimate_rows, ordered
+from taskeff.estimate.ranking import ordered, ranking_rows
 from taskeff.finetune.cells import versions
 from taskeff.lease import Lease
 from taskeff.models import family_identity, load_tokenizer
@@ -50,7 +50,7 @@ def rank(
     labels, is in the table with its status and the reason; the others go on.
 
     Returns:
-        The table's rows, see `taskeff.estimate.ranking.estimate_rows`; also written to
+        The table's rows, see `taskeff.estimate.ranking.ranking_rows`; also written to
         `config.out` as ranking.parquet, ranking.csv and ranking.html.
 
     Raises:
@@ -204,16 +204,16 @@ def _estimated(run: _Run, executor: Measures) -> list[dict[str, Any]]:
         "fingerprint": run.fingerprint,
     }
     if len(records) <= ESTIMATES_PER_TASK:
-        return estimate_rows(records, **shared)
+        return ranking_rows(records, **shared)
     parts = [
         records[start : start + ESTIMATES_PER_TASK]
         for start in range(0, len(records), ESTIMATES_PER_TASK)
     ]
-    return [row for rows in executor.mapped(estimate_rows, parts, **shared) for row in rows]
+    return [row for rows in executor.mapped(ranking_rows, parts, **shared) for row in rows]
 
 
 def _record(run: _Run, data: DataSet) -> dict[str, Any]:
-    """What `estimate_rows` takes of a data set: counts, and sentences that a reader should know."""
+    """What `ranking_rows` takes of a data set: counts, and sentences that a reader should know."""
     state = run.states[data.name]
     found: dict[str, Any] = {"name": data.name, "status": state.status, "reason": state.reason}
     found |= {"price": run.prices[data.name], "warnings": []}

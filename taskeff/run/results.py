@@ -12,16 +12,19 @@ from rich.console import Console
 
 from taskeff.coslow.result import TABLE
 from taskeff.estimate.calibration import Calibration
-from taskeff.estimate.left_out import estimate_rows, predict_task
+from taskeff.estimate.evidence import with_evidence
+from taskeff.estimate.left_out import predict_task, prediction_rows
 from taskeff.estimate.run_tables import (
     FitSettings,
     ceiling_of,
+    first_runs,
     fit_run,
     label_zero_shots,
     task_curves,
 )
 from taskeff.finetune.cells import Cell, recipe_of, versions
 from taskeff.report.collect import write_report
+from taskeff.report.sentences import works
 from taskeff.run.data_sets import run_fingerprint
 from taskeff.run.plan import Plan
 from taskeff.run.progress import say
@@ -71,7 +74,12 @@ def conclude(
         fingerprint={**run_fingerprint(plan), "recipe": recipe_of(config)},
     )
     fitted = {name: curves[name] for name in plan.calibration}
-    calibration = fit_run(fitted, signals, settings, label_zero_shots(rows))
+    calibration = with_evidence(
+        fit_run(fitted, signals, settings, label_zero_shots(rows)),
+        fitted,
+        {name: ceiling_of(plan.ceiling, name) for name in fitted},
+        first_runs(rows),
+    )
     calibration.save(store)
     held_out = [
         predict_task(
@@ -79,7 +87,7 @@ def conclude(
         )
         for name in plan.held_out
     ]
-    store.write_table(pa.Table.from_pylist(estimate_rows(held_out)), "estimates.parquet")
+    store.write_table(pa.Table.from_pylist(prediction_rows(held_out)), "estimates.parquet")
     store.write_json(_run_record(plan, seconds), "run.json")
     _summary(calibration, console)
     console.print(f"report: {write_report(store)}", soft_wrap=True)
@@ -135,6 +143,7 @@ def _summary(calibration: Calibration, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    console.print(works(calibration), highlight=False, soft_wrap=True)
     for name, control in sorted(calibration.controls.items()):
         shown = "not defined" if control.r is None else f"{control.r:+.2f}"
         console.print(f"  control {name:<16} r {shown}, error {control.mae:.3f}", highlight=False)

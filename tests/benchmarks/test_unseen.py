@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.estimates.predictors import Fold
 from benchmarks.estimates.shown import demo_tasks, replication, simulated
 from benchmarks.estimates.unseen import (
     coverage_of,
+    first_labels_records,
     generic_records,
     generic_without,
     measured,
@@ -45,6 +47,21 @@ def test_coverage_is_counted_by_family(families):
     found = coverage_of(generic_records(two, ("generic",)))
     assert set(found) == {"1", "2", "3", "4"} and set(found["1"]) == {"all", "one", "two"}
     assert all(0 <= share <= 1 for row in found["1"].values() for share in row.values())
+
+
+def test_the_first_labels_are_spent_in_four_ways(families):
+    """CoS-Low takes no test rows; a pilot is drawn on fifty each time."""
+    one = {c.curve.name: c for c in made_up_cases(10, 0)}
+    found = first_labels_records({**families, "one": one}, "one", repeats=2)
+    assert [(r["predictor"], r["pilots"], r["tasks"]) for r in found] == [
+        ("100: CoS-Low", [], 10),
+        ("100: 50 + 50", [50], 20),
+        ("100: both", [50], 20),
+        ("100: generic", [50], 20),
+    ]
+    alone, pilot, both, generic = found
+    assert alone["auc_mae"] == pytest.approx(Fold(list(one.values())).calibration.mae)
+    assert pilot["auc_mae"] != both["auc_mae"] != generic["auc_mae"]
 
 
 def test_folders_are_named(tmp_path, monkeypatch, capsys):

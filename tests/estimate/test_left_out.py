@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskeff.estimate.left_out import estimate_rows, predict_task
+from taskeff.estimate.left_out import predict_task, prediction_rows
 from taskeff.estimate.run_tables import (
     FitSettings,
     fit_run,
@@ -80,7 +80,7 @@ def test_measured_labels_reach_the_score_that_the_prediction_means(rows):
     calibration = fit_run({n: curves[n] for n in ("a", "b", "free")}, signals, settings)
     at_ninety = [
         row
-        for row in estimate_rows([predict_task(calibration, curves["c"], 0.2, CEILINGS["c"])])
+        for row in prediction_rows([predict_task(calibration, curves["c"], 0.2, CEILINGS["c"])])
         if row["target"] == 0.9
     ]
     # 90 % of the way from .3 to the human's .6 is .57, though the task reached .9.
@@ -96,7 +96,7 @@ def test_a_task_that_cannot_be_answered_has_every_column(rows):
         cap=CAP, ceiling=0.9, shape="power", fit="ols", family="f", fingerprint={}
     )
     calibration = fit_run({name: curves[name] for name in ("a", "b", "c")}, signals, settings)
-    found = estimate_rows(
+    found = prediction_rows(
         [predict_task(calibration, curves[n], c, 0.9) for n, c in (("a", 99.0), ("b", 0.4))]
     )
     assert [bool(row["problem"]) for row in found] == [True, True, False, False]

@@ -13,6 +13,7 @@ from taskeff.curves.curve import TaskCurve, data_efficiency
 from taskeff.estimate.beta_curve import fit_rise
 from taskeff.estimate.budget import Estimate
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
+from taskeff.estimate.evidence import with_evidence
 from taskeff.estimate.left_out import Prediction, predict_task, without
 from taskeff.estimate.shapes import fit_shape
 from taskeff.report.contents import ReportData, TaskReport
@@ -43,7 +44,8 @@ def report() -> ReportData:
         )
         for name, found in runs.items()
     }
-    family = calibration({name: curves[name] for name in CALIBRATION_TASKS}, cos_low)
+    known = {name: curves[name] for name in CALIBRATION_TASKS}
+    family = with_evidence(calibration(known, cos_low), known, dict.fromkeys(known, 1.0))
     return ReportData(
         calibration=family,
         tasks=tuple(task(name, family, curves, runs[name], cos_low[name]) for name in names),

@@ -73,11 +73,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     return path.as_uri()
 
 
-def show(browser, address: str, size: str, scheme: str = "light") -> None:
-    width, height = SIZES[size]
+def resize(browser, width: int, height: int) -> None:
     # A window cannot be as narrow as a phone; the emulated screen can.
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def show(browser, address: str, size: str, scheme: str = "light") -> None:
+    resize(browser, *SIZES[size])
     feature = {"name": "prefers-color-scheme", "value": scheme}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
     browser.get(address)

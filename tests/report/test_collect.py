@@ -12,7 +12,7 @@ import pytest
 from taskeff.errors import StorageError
 from taskeff.estimate.budget import predict
 from taskeff.estimate.calibration import fit_calibration
-from taskeff.estimate.left_out import TARGETS, estimate_rows, predict_task
+from taskeff.estimate.left_out import TARGETS, predict_task, prediction_rows
 from taskeff.estimate.run_tables import FitSettings, fit_run, task_curves
 from taskeff.estimate.shapes import fit_shape
 from taskeff.report.collect import collect, write_report
@@ -53,7 +53,7 @@ def finished_run(folder, ceiling: float | None, shape: str = "beta") -> Store:
     calibration.save(store)
     store.write_table(pa.Table.from_pylist(rows), "curves.parquet")
     store.write_table(pa.Table.from_pylist(list(signals.values())), "coslow.parquet")
-    store.write_table(pa.Table.from_pylist(estimate_rows(predictions)), "estimates.parquet")
+    store.write_table(pa.Table.from_pylist(prediction_rows(predictions)), "estimates.parquet")
     store.write_bytes(b"storage: s3://a-bucket\nmodel: {path: somewhere, name: m}\n", "config.yaml")
     identity = {"model": "m", "revision": None, "chat_template": "h"}
     record = {"identity": identity, "ceiling": ceiling, "held_out": HELD_OUT, "seeds": [0]}

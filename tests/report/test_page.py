@@ -70,12 +70,14 @@ def page(html: str) -> Page:
 def test_sections_come_in_the_order_of_a_readers_questions(page: Page) -> None:
     assert page.open == []
     assert page.texts["h1"] == ["How many labels will a new task need?"]
+    assert page.texts["p"][1].startswith("What says most of a new task of this family: ")
     assert page.texts["h2"] == [
         "The answer",
         "How far to trust it",
         "The calibration",
         "Every curve",
         "Controls",
+        "What evidence is worth here",
         "Held-out tasks",
         "Warnings",
         "Provenance",

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from taskeff.estimate.calibration import TaskPoint, fit_calibration
-from taskeff.estimate.ranking import columns, estimate_rows, ordered
+from taskeff.estimate.ranking import columns, ordered, ranking_rows
 from taskeff.estimate.shapes import Beta
 from taskeff.report.ranking import as_csv, as_table, render
 
@@ -44,7 +44,7 @@ def rows(calibration):
         {"name": "waiting", "status": "awaiting_labels", "reason": HOSTILE},
         measured("nowhere", 1.5),
     ]
-    return ordered(estimate_rows(records, calibration, targets=TARGETS, fingerprint={}))
+    return ordered(ranking_rows(records, calibration, targets=TARGETS, fingerprint={}))
 
 
 def test_the_highest_area_comes_first_and_what_has_none_last(rows):
@@ -116,7 +116,7 @@ def test_the_page_is_one_file_and_escapes_what_it_shows(rows, calibration):
 
 def test_what_every_row_warns_of_is_said_once(calibration):
     records = [measured(n, 0.2, warnings=["of all", f"of {n}"]) for n in ("one", "two")]
-    rows = ordered(estimate_rows(records, calibration, targets=TARGETS, fingerprint={}))
+    rows = ordered(ranking_rows(records, calibration, targets=TARGETS, fingerprint={}))
     text = render(rows, calibration, TARGETS)
     assert text.count(">of all<") == 1
     assert text.count(">of one<") == 1
