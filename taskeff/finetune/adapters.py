@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,7 +42,7 @@ def merged(model: nn.Module) -> Iterator[None]:
     from peft import PeftModel
     from peft.tuners.lora import LoraLayer
 
-    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    layers: list[Any] = [one for one in model.modules() if isinstance(one, LoraLayer)]
     weights = [layer.get_base_layer().weight for layer in layers]
     size = sum(weight.nbytes for weight in weights)
     if (
