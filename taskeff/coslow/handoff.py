@@ -147,7 +147,7 @@ def read_part(
     found: dict[str, dict[str, Any]] = {}
     for where, record in _records(path, content):
         known = known_rows.of(record, where)
-        label = _one_label(record.get("label"), where)
+        label = _one_label(record.get("label"), known["choices"] or (), where)
         if label and known["choices"]:
             choice = choice_of(label, known["choices"])
             if choice is None:
@@ -205,9 +205,9 @@ def _as_typed(text: object) -> str:
     return unicodedata.normalize("NFC", lines)
 
 
-def _one_label(value: object, where: str) -> str:
+def _one_label(value: object, choices: Sequence[str], where: str) -> str:
     """The label, "" for none; of a Label Studio export one that may be a list or an object."""
-    if isinstance(value, str) and value.startswith('{"choices":'):
+    if choices and isinstance(value, str) and value not in choices:
         value = _ticked(value)
     answers = list(dict.fromkeys(_answers(value, where)))
     if len(answers) > 1:
@@ -216,9 +216,10 @@ def _one_label(value: object, where: str) -> str:
 
 
 def _ticked(cell: str) -> object:
+    """Several choices, as a cell of Label Studio's CSV holds them; else the cell."""
     try:
-        return json.loads(cell)
-    except ValueError:
+        return json.loads(cell) if cell.startswith('{"choices":') else cell
+    except (ValueError, RecursionError):
         return cell
 
 
