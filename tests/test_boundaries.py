@@ -102,5 +102,5 @@ def test_what_fails_on_one_row_costs_that_row(monkeypatch, capfd, tiny_model, wo
     code, out, err = select(monkeypatch, capfd, tiny_model, words, data)
     assert code == 0, err
     line = 6 if data == "t.jsonl" else 7
-    assert "40 rows, 39 with a confidence" in out
+    assert "40 rows, 39 used; left out: 1 without a confidence" in out
     assert f"{data}, line {line}: " in out and "OddError: boom" in out

@@ -63,6 +63,7 @@ class PilotFile(_Row):
         schema_: 1; "schema" in the file.
         task: the task's name; "" where the file says none.
         fingerprint: what was fine-tuned and how.
+        rows: of the task, read, used and left out, as `taskeff.tasks.account` writes them.
         zero_shot: the score before any fine-tune; None when not measured.
         ceiling: the best score to hope for, where it is known.
         pilots: a row a fine-tune, at least one; several at one number of labels have seeds that
@@ -72,6 +73,7 @@ class PilotFile(_Row):
     schema_: Literal[1] = Field(default=1, alias="schema")
     task: str = ""
     fingerprint: dict[str, Any] = Field(default_factory=dict)
+    rows: dict[str, Any] = Field(default_factory=dict)
     zero_shot: ScoreRow | None = None
     ceiling: Share | None = None
     pilots: tuple[PilotRow, ...] = Field(min_length=1)
