@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from pydantic import BaseModel, ValidationError
 
 from taskeff.config import RunConfig
-from taskeff.errors import ConfigError, hide
+from taskeff.errors import ConfigError, hide, yaml_fault
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -41,7 +41,7 @@ def read_values(path: str | Path, overrides: list[str] | None) -> dict[Any, Any]
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file") from None
     except Exception as error:  # noqa: BLE001 - YAML's and OmegaConf's readers raise what they like
-        raise ConfigError(f"{path}: not a readable configuration: {error}") from None
+        raise ConfigError(f"{path}: not a readable configuration: {yaml_fault(error)}") from None
     return overridden(loaded, overrides, str(path))
 
 
