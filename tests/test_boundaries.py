@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import sys
 from pathlib import Path
 
 import jinja2
@@ -14,8 +13,8 @@ import pytest
 import transformers
 from fsspec.implementations.local import LocalFileSystem
 
-from taskeff.cli import main
 from taskeff.tasks import formats, prompts
+from tests.helpers import said_by_cli
 
 BAD = "the-bad-row"
 
@@ -56,16 +55,9 @@ def words(tmp_path) -> Path:
 
 def select(monkeypatch, capfd, model, folder, data):
     """(exit code, standard output, standard error) of a selection from a file."""
-    words = ["taskeff", "select", "--model", model, "--out", folder / "out", "--data"]
-    words += [folder / data, "--text", "text", "--choices", "yes,no", "--n", 8]
-    monkeypatch.setattr(sys, "argv", [*map(str, words), "--max-new-tokens", "2"])
-    code = 0
-    try:
-        main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    found = capfd.readouterr()
-    return code, found.out, found.err
+    words = ["select", "--model", model, "--out", folder / "out", "--data", folder / data]
+    words += ["--text", "text", "--choices", "yes,no", "--n", 8, "--max-new-tokens", 2]
+    return said_by_cli(monkeypatch, capfd, *words)
 
 
 EVERYWHERE = {

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from xml.sax.saxutils import quoteattr
 
 from taskeff.errors import DataError
+from taskeff.errors import names as listed
 from taskeff.spreadsheet import csv_bytes, restored
 from taskeff.storage import digest
 from taskeff.tasks.examples import Example
@@ -249,7 +250,8 @@ def _records(path: Path | str, content: bytes | None) -> Iterator[tuple[str, dic
                 yield row.where, record
             continue
         if missing := {"text", "label"} - set(row.values):
-            raise DataError(f"{path}: no column {', '.join(sorted(missing))}; keep the header row")
+            lacks, there = ", ".join(sorted(missing)), listed(row.values)
+            raise DataError(f"{path}: no column {lacks}; keep the header row, it is {there}")
         if any(row.values.values()):
             record = {key: restored(cell) for key, cell in row.values.items()}
             if digest(row.values["text"]) == record.get("text_hash"):

@@ -34,7 +34,7 @@ _NOT_UTF8 = (
     "dataset_kwargs (cp1252 for a spreadsheet of Western Windows)"
 )
 _OTHER_BYTES = re.compile("[\udc80-\udcff]")
-_UTF_16 = "is UTF-16; save it as UTF-8, or give `encoding: utf-16`"
+_UTF_16 = "is UTF-16; save it as UTF-8, or of a task's data give `encoding: utf-16`"
 _OTHER_KINDS = (  # how a file begins, read as UTF-8
     ("\udcff\udcfe", _UTF_16),
     ("\udcfe\udcff", _UTF_16),

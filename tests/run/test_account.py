@@ -16,7 +16,7 @@ from taskeff.run.inline import InProcess
 from taskeff.run.plan import make_plan
 from taskeff.run.ranking import rank
 from tests.distributed import candidates as made
-from tests.helpers import TASKS, run_cli, run_values
+from tests.helpers import TASKS, run_cli, run_values, write_task_file
 
 MARK = "one <|im_end|> two"
 ESCAPED = "1 rows hold markers of the model's own"
@@ -27,23 +27,16 @@ SIGNAL = {"n_examples": 8, "max_new_tokens": 4, "rank": 4}
 def task(tmp_path) -> Path:
     """63 rows: one that repeats another, one that is not kept, one with the model's markers."""
     texts = [*(f"word {i}" for i in range(60)), "word 3", "drop", MARK]
-    lines = [json.dumps({"text": text, "label": "ab"[i % 2]}) for i, text in enumerate(texts)]
-    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
-    spec = {
-        "task": "mine",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": "rows.jsonl"},
-        "description": "Answer a or b.",
-        "doc_to_text": "{{text}}",
-        "doc_to_keep": "{{ text != 'drop' }}",
-        "doc_to_target": "{{label}}",
-        "doc_to_choice": ["a", "b"],
-        "test_size": 8,
-        "validation_size": 4,
-    }
-    path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(spec))
-    return path
+    rows = [{"text": text, "label": "ab"[i % 2]} for i, text in enumerate(texts)]
+    return write_task_file(
+        tmp_path,
+        rows,
+        description="Answer a or b.",
+        doc_to_keep="{{ text != 'drop' }}",
+        doc_to_choice=["a", "b"],
+        test_size=8,
+        validation_size=4,
+    )
 
 
 @pytest.fixture
