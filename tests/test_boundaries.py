@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import jinja2
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import transformers
@@ -50,6 +51,7 @@ def words(tmp_path) -> Path:
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "t.jsonl").write_text(lines)
     (tmp_path / "t.csv").write_text("text\n" + "".join(row["text"] + "\n" for row in rows))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
     return tmp_path
 
 
@@ -72,6 +74,7 @@ EVERYWHERE = {
     "storage, read": (LocalFileSystem, "open", "t.csv"),
     "storage, list": (LocalFileSystem, "ls", "t.csv"),
     "storage, write": (os, "replace", "t.csv"),
+    "parquet, read": (pq, "ParquetFile", "t.parquet"),
     "parquet, written": (pq, "write_table", "t.csv"),
 }
 
