@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from taskeff.config import RunConfig
 from taskeff.errors import ConfigError, hide, yaml_fault
+from taskeff.nesting import check_yaml
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -37,6 +38,7 @@ def read_values(path: str | Path, overrides: list[str] | None) -> dict[Any, Any]
     """The keys and values of a YAML file, with overrides applied; raises like `load_config`."""
     path = Path(path)
     try:
+        check_yaml(path.read_bytes())
         loaded = OmegaConf.load(path)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file") from None

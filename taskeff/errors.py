@@ -103,7 +103,7 @@ def yaml_fault(error: Exception) -> str:
     if isinstance(error, UnicodeError):
         return "not UTF-8; save it as UTF-8"
     if mark is None:
-        return first_line(error)
+        return str(error) if type(error) is ValueError else first_line(error)
     problem = " ".join(str(getattr(error, "problem", None) or "not YAML").split())
     hint = "put a template, and text with a colon, in quotes"
     return f"line {mark.line + 1}: {problem}" + ("" if "twice" in problem else f"; {hint}")

@@ -193,6 +193,14 @@ def test_any_content_is_read_or_one_error(tmp_path, what):
     check()
 
 
+@pytest.mark.parametrize("opening", [b"[", b'{"a": ', b"- "])
+@pytest.mark.parametrize("what", READ)
+def test_what_nests_without_end_is_an_error_and_not_the_end(tmp_path, what, opening):
+    read, name, _ = READ[what]
+    error = tried(read, tmp_path / name, opening * 30_000)
+    assert error is not None or name.endswith((".csv", ".tsv"))
+
+
 @pytest.mark.parametrize("what", [what for what in READ if what != "selection"])
 def test_what_should_be_there_is_read(tmp_path, what):
     read, name, good = READ[what]

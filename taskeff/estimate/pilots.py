@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -22,6 +21,7 @@ from pydantic import (
 
 from taskeff.errors import DataError, EstimateError
 from taskeff.estimate.posterior import Pilot, Score
+from taskeff.nesting import json_of
 from taskeff.tasks.readers import format_of, read_file
 from taskeff.tasks.spec import reasons
 
@@ -179,7 +179,7 @@ def read_pilots(path: str | Path) -> PilotFile:
 def _object(path: str | Path) -> Mapping[str, Any] | None:
     """The file as one JSON object; None where it is none, or unreadable, which a reader says."""
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json_of(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None

@@ -6,7 +6,6 @@ or says where rows come from and which columns hold text and label. docs/rank.md
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -20,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from taskeff.errors import DataError, TaskeffError, redact, yaml_fault
+from taskeff.nesting import check_yaml, json_of
 from taskeff.storage import filesystem_of, safe_part
 from taskeff.tasks.harness import UniqueKeys
 from taskeff.tasks.readers import OPTIONS, expanded, format_of, in_words, located, read_file
@@ -100,7 +100,7 @@ class _Row(BaseModel):
     @classmethod
     def _from_json(cls, value: Any) -> Any:
         try:
-            return json.loads(value) if isinstance(value, str) else value
+            return json_of(value) if isinstance(value, str) else value
         except ValueError as error:
             raise ValueError(f"not JSON: {error}") from None
 
@@ -283,8 +283,9 @@ def _yaml(path: str) -> Iterator[tuple[str, Any]]:
     filesystem, name = filesystem_of(path)
     text = filesystem.cat_file(name)
     try:
+        check_yaml(text)
         values = yaml.load(text.decode("utf-8-sig"), _Loader)  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, UnicodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise DataError(f"not YAML: {yaml_fault(error)}") from None
     if isinstance(values, dict):
         values = values.get("datasets")
