@@ -80,10 +80,14 @@ def cell(value: object, most: int = 60) -> str:
 
 
 def names(values: Iterable[object], most: int = 20) -> str:
-    """Names of columns or fields, each cut short; a file without a header has cells for names."""
-    found = list(values)
+    """Names of columns or fields, each cut short; a file without a header has cells for names.
+
+    One with blanks around it is quoted: else nobody sees why it is not the one asked for.
+    """
+    found = [str(value) for value in values]
+    shown = [f"{one:.40}" if one == one.strip() else f"{one[:40]!a}" for one in found[:most]]
     more = f" and {len(found) - most} more" if len(found) > most else ""
-    return ", ".join(f"{one!s:.40}" for one in found[:most]) + more
+    return ", ".join(shown) + more
 
 
 def first_line(error: BaseException) -> str:
@@ -91,3 +95,15 @@ def first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     kind = type(error).__name__
     return f"{kind}: {lines[0].strip():.200}" if lines else kind
+
+
+def yaml_fault(error: Exception) -> str:
+    """What is wrong with a YAML file, on one line."""
+    mark = getattr(error, "problem_mark", None)
+    if isinstance(error, UnicodeError):
+        return "not UTF-8; save it as UTF-8"
+    if mark is None:
+        return str(error) if type(error) is ValueError else first_line(error)
+    problem = " ".join(str(getattr(error, "problem", None) or "not YAML").split())
+    hint = "put a template, and text with a colon, in quotes"
+    return f"line {mark.line + 1}: {problem}" + ("" if "twice" in problem else f"; {hint}")

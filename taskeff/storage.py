@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taskeff.errors import StorageError, redact
+from taskeff.nesting import json_of
 
 log = logging.getLogger(__name__)
 
@@ -239,7 +240,7 @@ class Store:
 
     def _decoded(self, data: bytes, parts: Sequence[str]) -> Any:
         try:
-            return json.loads(data)
+            return json_of(data)
         except ValueError as error:
             raise StorageError(f"{self._name(*parts)} is not JSON: {error}") from None
 

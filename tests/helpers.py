@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +67,34 @@ def write_config(folder: Path, values: dict) -> Path:
     return path
 
 
+TASK = {
+    "task": "mine",
+    "dataset_path": "json",
+    "dataset_kwargs": {"data_files": "rows.jsonl"},
+    "doc_to_text": "{{text}}",
+    "doc_to_target": "{{label}}",
+}
+"""A task file over rows of `text` and `label`."""
+
+
+def write_task_file(folder: Path, rows: Iterable[Mapping[str, Any]], **changes: Any) -> Path:
+    """`mine.yaml` beside `rows` as JSON lines; a field that is changed to None is left out."""
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "rows.jsonl").write_text(lines, encoding="utf-8")
+    values = {key: value for key, value in {**TASK, **changes}.items() if value is not None}
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
 def run_cli(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
-    """(exit code, standard output, standard error) of `taskeff ARGUMENTS`."""
+    """(exit code, standard output, standard error on one line) of `taskeff ARGUMENTS`."""
+    code, out, err = said_by_cli(monkeypatch, capsys, *arguments)
+    return code, out, " ".join(err.split())
+
+
+def said_by_cli(monkeypatch, capture, *arguments: object) -> tuple[int, str, str]:
+    """(exit code, standard output, standard error); `capture`: capsys, or capfd."""
     from taskeff.cli import main
 
     monkeypatch.setattr(sys, "argv", ["taskeff", *map(str, arguments)])
@@ -75,5 +103,5 @@ def run_cli(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
         main()
     except SystemExit as stop:
         code = int(stop.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, " ".join(captured.err.split())
+    captured = capture.readouterr()
+    return code, captured.out, captured.err

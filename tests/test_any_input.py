@@ -23,10 +23,11 @@ from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.family_files import bundled_families
 from taskeff.estimate.pilots import read_pilots
 from taskeff.tasks.manifest import load_manifest
+from taskeff.tasks.readers import format_of
 from taskeff.tasks.rows import PoolStream
 from taskeff.tasks.spec import TaskSpec, load_spec
 from taskeff.tasks.task import Example, load_task
-from tests.helpers import run_values
+from tests.helpers import TASK, run_values
 
 pytestmark = pytest.mark.timeout(300)
 MANY = settings(
@@ -42,11 +43,9 @@ RECORDS = to_annotate(
     [Example(f"r{i}", row["text"]) for i, row in enumerate(ROWS)], [0.5] * 8, "ab"
 )
 SPEC = {
-    "task": "t",
+    **TASK,
     "dataset_path": "csv",
     "dataset_kwargs": {"data_files": "rows.csv"},
-    "doc_to_text": "{{text}}",
-    "doc_to_target": "{{label}}",
     "doc_to_choice": ["a", "b"],
 }
 
@@ -59,12 +58,16 @@ def as_lines(rows: list[dict[str, Any]]) -> bytes:
     return b"".join(as_json(row) + b"\n" for row in rows)
 
 
-def as_csv(rows: list[dict[str, Any]]) -> bytes:
+def as_csv(rows: list[dict[str, Any]], delimiter: str = ",") -> bytes:
     buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, list(rows[0]))
+    writer = csv.DictWriter(buffer, list(rows[0]), delimiter=delimiter)
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue().encode()
+
+
+def as_tsv(rows: list[dict[str, Any]]) -> bytes:
+    return as_csv(rows, "\t")
 
 
 def as_parquet(rows: list[dict[str, Any]]) -> bytes:
@@ -81,8 +84,10 @@ def as_yaml(value: Any) -> bytes:
 
 
 def read_data(path: Path) -> None:
-    kind = {"csv": "csv", "tsv": "csv", "parquet": "parquet"}.get(path.suffix[1:], "json")
-    given = SPEC | {"dataset_path": kind, "dataset_kwargs": {"data_files": str(path)}}
+    given = SPEC | {
+        "dataset_path": format_of(path.name),
+        "dataset_kwargs": {"data_files": str(path)},
+    }
     spec = TaskSpec.model_validate(given)
     for row in PoolStream(spec, 0, cap=5):
         assert row.text or row.error
@@ -101,7 +106,7 @@ FAMILY = min(bundled_families().values(), key=lambda path: path.stat().st_size)
 # what reads it, the file's name, its content as it should be
 READ: dict[str, tuple[Callable[[Path], Any], str, bytes]] = {
     "data csv": (read_data, "d.csv", as_csv(ROWS)),
-    "data tsv": (read_data, "d.tsv", as_csv(ROWS).replace(b",", b"\t")),
+    "data tsv": (read_data, "d.tsv", as_tsv(ROWS)),
     "data json": (read_data, "d.json", as_json(ROWS)),
     "data jsonl": (read_data, "d.jsonl", as_lines(ROWS)),
     "data parquet": (read_data, "d.parquet", as_parquet(ROWS)),
@@ -189,6 +194,14 @@ def test_any_content_is_read_or_one_error(tmp_path, what):
     check()
 
 
+@pytest.mark.parametrize("opening", [b"[", b'{"a": ', b"- "])
+@pytest.mark.parametrize("what", READ)
+def test_what_nests_without_end_is_an_error_and_not_the_end(tmp_path, what, opening):
+    read, name, _ = READ[what]
+    error = tried(read, tmp_path / name, opening * 30_000)
+    assert error is not None or name.endswith((".csv", ".tsv"))
+
+
 @pytest.mark.parametrize("what", [what for what in READ if what != "selection"])
 def test_what_should_be_there_is_read(tmp_path, what):
     read, name, good = READ[what]
@@ -209,11 +222,11 @@ PRINTABLE = st.text(
 def test_any_printable_cell_survives_every_reader_and_every_hand_off(tmp_path, cells):
     """From a file's cell to the prompt, and from there through the hand-off and back."""
     rows = [{"text": cell, "label": "n/a"} for cell in cells]
-    forms = {"csv": as_csv, "jsonl": as_lines, "json": as_json, "parquet": as_parquet}
-    for ending, written in forms.items():
+    forms = {"csv": as_csv, "tsv": as_tsv, "jsonl": as_lines, "json": as_json}
+    for ending, written in (forms | {"parquet": as_parquet}).items():
         path = tmp_path / f"cells.{ending}"
         path.write_bytes(written(rows))
-        kind = "json" if ending == "jsonl" else ending
+        kind = format_of(path.name)
         given = SPEC | {"dataset_path": kind, "dataset_kwargs": {"data_files": str(path)}}
         spec = TaskSpec.model_validate(given | {"doc_to_target": None, "doc_to_choice": None})
         assert [(row.text, row.error) for row in PoolStream(spec, 0)] == [(c, None) for c in cells]

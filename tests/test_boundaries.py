@@ -5,17 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import os
-import sys
 from pathlib import Path
 
 import jinja2
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import transformers
 from fsspec.implementations.local import LocalFileSystem
 
-from taskeff.cli import main
 from taskeff.tasks import formats, prompts
+from tests.helpers import said_by_cli
 
 BAD = "the-bad-row"
 
@@ -51,21 +51,15 @@ def words(tmp_path) -> Path:
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "t.jsonl").write_text(lines)
     (tmp_path / "t.csv").write_text("text\n" + "".join(row["text"] + "\n" for row in rows))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
     return tmp_path
 
 
 def select(monkeypatch, capfd, model, folder, data):
     """(exit code, standard output, standard error) of a selection from a file."""
-    words = ["taskeff", "select", "--model", model, "--out", folder / "out", "--data"]
-    words += [folder / data, "--text", "text", "--choices", "yes,no", "--n", 8]
-    monkeypatch.setattr(sys, "argv", [*map(str, words), "--max-new-tokens", "2"])
-    code = 0
-    try:
-        main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    found = capfd.readouterr()
-    return code, found.out, found.err
+    words = ["select", "--model", model, "--out", folder / "out", "--data", folder / data]
+    words += ["--text", "text", "--choices", "yes,no", "--n", 8, "--max-new-tokens", 2]
+    return said_by_cli(monkeypatch, capfd, *words)
 
 
 EVERYWHERE = {
@@ -80,6 +74,7 @@ EVERYWHERE = {
     "storage, read": (LocalFileSystem, "open", "t.csv"),
     "storage, list": (LocalFileSystem, "ls", "t.csv"),
     "storage, write": (os, "replace", "t.csv"),
+    "parquet, read": (pq, "ParquetFile", "t.parquet"),
     "parquet, written": (pq, "write_table", "t.csv"),
 }
 
@@ -102,5 +97,5 @@ def test_what_fails_on_one_row_costs_that_row(monkeypatch, capfd, tiny_model, wo
     code, out, err = select(monkeypatch, capfd, tiny_model, words, data)
     assert code == 0, err
     line = 6 if data == "t.jsonl" else 7
-    assert "40 rows, 39 with a confidence" in out
+    assert "40 rows, 39 used; left out: 1 without a confidence" in out
     assert f"{data}, line {line}: " in out and "OddError: boom" in out

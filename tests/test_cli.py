@@ -5,11 +5,10 @@ import subprocess
 import sys
 
 import pytest
-import yaml
 
 from taskeff.config_file import load_config
 from taskeff.errors import ConfigError
-from tests.helpers import run_cli, run_values, write_config
+from tests.helpers import run_cli, run_values, write_config, write_task_file
 
 
 @pytest.fixture
@@ -31,24 +30,8 @@ def refuse(cli, tmp_path, values, *needles, verb="validate"):
         assert needle in err
 
 
-def task_file(tmp_path, rows, **changes):
-    data = tmp_path / "rows.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    spec = {
-        "task": "mine",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": "rows.jsonl"},
-        "doc_to_text": "{{text}}",
-        "doc_to_target": "{{label}}",
-        **changes,
-    }
-    path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(spec), encoding="utf-8")
-    return str(path)
-
-
 def with_task(values, path):
-    return {**values, "tasks": {"calibration": [path, "name_gender"], "held_out": []}}
+    return {**values, "tasks": {"calibration": [str(path), "name_gender"], "held_out": []}}
 
 
 def test_a_good_run_validates(cli, tmp_path, values):
@@ -88,7 +71,7 @@ def test_broken_yaml(cli, tmp_path):
     assert "broken.yaml" in err
 
 
-def test_missing_task_file(cli, tmp_path, values):
+def test_missing_write_task_file(cli, tmp_path, values):
     refuse(cli, tmp_path, with_task(values, str(tmp_path / "no.yaml")), "no such task file")
 
 
@@ -98,29 +81,37 @@ def test_unknown_bundled_task(cli, tmp_path, values):
 
 def test_task_without_test_rows(cli, tmp_path, values):
     rows = [{"text": "same", "label": "a"}] * 5
-    path = task_file(tmp_path, rows, test_size=1, validation_size=1)
+    path = write_task_file(tmp_path, rows, test_size=1, validation_size=1)
     refuse(cli, tmp_path, with_task(values, path), "'mine'", "no training rows")
 
 
 def test_budget_above_rows(cli, tmp_path, values):
     rows = [{"text": f"row {i}", "label": "a"} for i in range(30)]
-    refuse(cli, tmp_path, with_task(values, task_file(tmp_path, rows)), "budget 32", "24 training")
+    refuse(
+        cli,
+        tmp_path,
+        with_task(values, write_task_file(tmp_path, rows)),
+        "budget 32",
+        "24 training",
+    )
 
 
 def test_empty_prompt_names_its_row(cli, tmp_path, values):
     rows = [{"text": "" if i == 7 else f"row {i}", "label": "a"} for i in range(60)]
-    refuse(cli, tmp_path, with_task(values, task_file(tmp_path, rows)), "line 8", "empty prompt")
+    refuse(
+        cli, tmp_path, with_task(values, write_task_file(tmp_path, rows)), "line 8", "empty prompt"
+    )
 
 
 def test_missing_column_names_the_known_ones(cli, tmp_path, values):
     rows = [{"text": f"row {i}", "label": "a"} for i in range(60)]
-    path = task_file(tmp_path, rows, doc_to_text="{{txt}}")
+    path = write_task_file(tmp_path, rows, doc_to_text="{{txt}}")
     refuse(cli, tmp_path, with_task(values, path), "doc_to_text", "'txt'", "columns are: text")
 
 
 def test_label_outside_the_choices(cli, tmp_path, values):
     rows = [{"text": f"row {i}", "label": "ab"[i % 2]} for i in range(60)]
-    path = task_file(tmp_path, rows, doc_to_choice=["a"])
+    path = write_task_file(tmp_path, rows, doc_to_choice=["a"])
     refuse(cli, tmp_path, with_task(values, path), "line 2", "'b'", "doc_to_choice")
 
 

@@ -12,6 +12,7 @@ import pytest
 from taskeff.cli.signal import score_lines
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.family_files import bundled_families
+from taskeff.tasks.account import NO_GRADIENT, Account
 from tests.helpers import TASKS, run_cli, run_values, write_config
 
 QUICK = ("--budgets", "8", "training.max_steps=2", "training.batch_size=4", "evaluation.test_cap=8")
@@ -89,8 +90,10 @@ def test_a_score_in_sentences():
         "excluded": ["row-3"],
         "duplicates": [["row-0", "row-9"]],
         "labels_seen": 1,
+        "rows": Account(32, {NO_GRADIENT: 1}).to_dict(),
     }
-    said = score_lines(found)
+    first, *said = score_lines(found)
+    assert first == "labels: 32 rows, 31 used; left out: 1 without a gradient"
     assert said[0].startswith("CoS-Low of mine: 0.500 [0.400, 0.600] (80%), the median cosine")
     assert "31 examples" in said[0] and "weighted" not in said[0]
     assert "row-3" in said[1] and "row-0 and row-9" in said[2] and "one and the same" in said[3]

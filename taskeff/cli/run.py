@@ -70,6 +70,8 @@ def validate(
         longest = "" if task.longest is None else f"; longest prompt and answer {task.longest}"
         print(task.label)
         print(f"  {train} train, {validation} validation, {test} test; budgets {budgets}{longest}")
+        for line in task.account.lines("rows"):
+            print(f"  {line}")
         if examples and task.example:
             print(indent(shorten(task.example[0]) + f"⟦{task.example[1]}⟧", "  | ", lambda _: True))
     if found.parameters is not None:

@@ -96,7 +96,7 @@ def select(
             form=form,  # type: ignore[arg-type]
             progress=progress,
         )
-    for line in labelling.left_out(found):
+    for line in labelling.pool_lines(found):
         print(line)
     files = list(handoff.hand_off([], form, None))  # type: ignore[arg-type]
     names = " with ".join(str(out / name) for name in files)
@@ -163,8 +163,12 @@ def score(
 
 def score_lines(found: dict[str, Any]) -> list[str]:
     """`coslow.json` for a person to read."""
+    from taskeff.tasks.account import Account
+
     low, high, n = found["cos_low_low"], found["cos_low_high"], found["n_examples"]
+    account = found["rows"]
     lines = [
+        *Account(account["rows"], account["left_out"], escaped=account["escaped"]).lines("labels"),
         f"CoS-Low of {found['task']}: {found['cos_low']:.3f} [{low:.3f}, {high:.3f}] "
         f"({found['level']:.0%}), the median cosine between the gradients of {n} examples; their "
         f"mean is {found['mean_cosine']:.3f}"
@@ -172,7 +176,7 @@ def score_lines(found: dict[str, Any]) -> list[str]:
             ""
             if found["balanced_cosine"] is None
             else f", {found['balanced_cosine']:.3f} is the median with labels weighted equally"
-        )
+        ),
     ]
     if found["excluded"]:
         lines.append(f"left out, without a gradient: {', '.join(found['excluded'])}")

@@ -12,6 +12,7 @@ from taskeff.coslow.pool import Pool
 from taskeff.coslow.shards import PoolScores, Shard, read_parts, read_shards
 from taskeff.errors import DataError, StorageError
 from taskeff.storage import Store
+from taskeff.tasks.account import HELD_OUT, NOT_KEPT, REPEATED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -83,7 +84,9 @@ def shards_to_score(data: DataSet, tokenizer: PreTrainedTokenizerBase) -> Iterat
         bad = (f"{w}: {e}" for w, e in zip(shard.wheres, shard.errors, strict=True) if e)
         problem = problem or next(bad, "")
     if held is None or usable < data.settings.n_examples:
-        why = f" ({problem})" if problem else "; add rows"
+        lost = {REPEATED: rows.duplicates, NOT_KEPT: rows.left_out, HELD_OUT: rows.held_out}
+        told = ", ".join(f"{n} {reason}" for reason, n in lost.items() if n)
+        why = f" ({problem or told})" if problem or told else "; add rows"
         raise DataError(
             f"{data.name}: the pool has {usable} rows that can be used, fewer than the "
             f"{data.settings.n_examples} to label{why}"

@@ -18,6 +18,7 @@ from taskeff.coslow.select import select
 from taskeff.coslow.shards import read_parts
 from taskeff.errors import DataError, TaskeffError, redact
 from taskeff.storage import Store, digest
+from taskeff.tasks.account import BEYOND_CAP, HELD_OUT, NOT_KEPT, REPEATED, UNSCORED, Account
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.task import Example
 
@@ -100,6 +101,19 @@ def draw(data: DataSet, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         found["handed_out"] = {"name": name, "digest": digest(files[name].decode())}
     data.folder.write_json(found, "selection.json")
     return found
+
+
+def account_of(selection: Mapping[str, Any]) -> Account:
+    """What became of the pool's rows, by `selection.json`."""
+    pool = selection["pool"]
+    left_out = {
+        REPEATED: pool["duplicates"],
+        NOT_KEPT: pool["left_out"],
+        HELD_OUT: pool["held_out"],
+        BEYOND_CAP: pool["beyond_cap"],
+        UNSCORED: selection["unscored"],
+    }
+    return Account(pool["rows_in"], left_out, selection["problems"], pool["escaped"])
 
 
 def rehearse(data: DataSet, records: Sequence[Mapping[str, Any]], prompter: Prompter) -> None:

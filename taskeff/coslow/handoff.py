@@ -15,6 +15,7 @@ from typing import Any, Literal
 from xml.sax.saxutils import quoteattr
 
 from taskeff.errors import DataError
+from taskeff.errors import names as listed
 from taskeff.spreadsheet import csv_bytes, restored
 from taskeff.storage import digest
 from taskeff.tasks.examples import Example
@@ -147,7 +148,7 @@ def read_part(
     found: dict[str, dict[str, Any]] = {}
     for where, record in _records(path, content):
         known = known_rows.of(record, where)
-        label = _one_label(record.get("label"), where)
+        label = _one_label(record.get("label"), known["choices"] or (), where)
         if label and known["choices"]:
             choice = choice_of(label, known["choices"])
             if choice is None:
@@ -205,9 +206,9 @@ def _as_typed(text: object) -> str:
     return unicodedata.normalize("NFC", lines)
 
 
-def _one_label(value: object, where: str) -> str:
+def _one_label(value: object, choices: Sequence[str], where: str) -> str:
     """The label, "" for none; of a Label Studio export one that may be a list or an object."""
-    if isinstance(value, str) and value.startswith('{"choices":'):
+    if choices and isinstance(value, str) and value not in choices:
         value = _ticked(value)
     answers = list(dict.fromkeys(_answers(value, where)))
     if len(answers) > 1:
@@ -216,9 +217,10 @@ def _one_label(value: object, where: str) -> str:
 
 
 def _ticked(cell: str) -> object:
+    """Several choices, as a cell of Label Studio's CSV holds them; else the cell."""
     try:
-        return json.loads(cell)
-    except ValueError:
+        return json.loads(cell) if cell.startswith('{"choices":') else cell
+    except (ValueError, RecursionError):
         return cell
 
 
@@ -248,7 +250,8 @@ def _records(path: Path | str, content: bytes | None) -> Iterator[tuple[str, dic
                 yield row.where, record
             continue
         if missing := {"text", "label"} - set(row.values):
-            raise DataError(f"{path}: no column {', '.join(sorted(missing))}; keep the header row")
+            lacks, there = ", ".join(sorted(missing)), listed(row.values)
+            raise DataError(f"{path}: no column {lacks}; keep the header row, it is {there}")
         if any(row.values.values()):
             record = {key: restored(cell) for key, cell in row.values.items()}
             if digest(row.values["text"]) == record.get("text_hash"):

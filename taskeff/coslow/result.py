@@ -15,6 +15,7 @@ from taskeff.coslow.gradients import Gram, LoRA, gradient_gram
 from taskeff.coslow.pool import prompter_of
 from taskeff.coslow.statistic import coslow, few
 from taskeff.storage import Store, digest
+from taskeff.tasks.account import NO_GRADIENT, Account
 from taskeff.tasks.task import Example
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def measure(
     encoded, control = encode(selection, examples, model.config, tokenizer)
     settings = CosLowConfig.model_validate(selection["settings"])
     grams = [gram_of(model, rows, settings) for rows in (encoded, control) if rows]
-    return conclude(folder, selection, examples, *grams)
+    return conclude(folder, selection, examples, encoded, *grams)
 
 
 def encode(
@@ -114,11 +115,13 @@ def conclude(
     folder: Store,
     selection: Mapping[str, Any],
     examples: Sequence[Example],
+    encoded: Sequence[TokenizedExample],
     gram: Gram,
     control: Gram | None = None,
 ) -> dict[str, Any]:
     """CoS-Low from the examples' Gram matrix, published as `coslow.json`."""
     labels = [example.target or "" for example in examples]
+    escaped = sum(one.escaped for one in encoded)
     found = coslow(gram.cosines, ids=gram.ids, labels=labels if few(labels) else None)
     result: dict[str, Any] = {
         "schema": SCHEMA,
@@ -139,6 +142,9 @@ def conclude(
         "n_examples": found.n_examples,
         "n_labels": len(selection["choices"] or ()) or None,
         "labels_seen": len(set(labels)),
+        "rows": Account(
+            len(examples), {NO_GRADIENT: len(found.excluded)}, escaped=escaped
+        ).to_dict(),
         "excluded": list(found.excluded),
         "duplicates": [list(pair) for pair in found.duplicates],
         "seed": selection["settings"]["seed"],

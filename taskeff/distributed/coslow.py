@@ -104,7 +104,7 @@ def _tiled(
             for rows in both
             if rows
         ]
-        conclude(data.folder, found.selection, found.examples, *grams)
+        conclude(data.folder, found.selection, found.examples, both[0], *grams)
     except TaskeffError as error:
         return Outcome(data.name, "failed", str(error))
     return Outcome(data.name, "measured")

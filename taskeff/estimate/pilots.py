@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -22,6 +21,7 @@ from pydantic import (
 
 from taskeff.errors import DataError, EstimateError
 from taskeff.estimate.posterior import Pilot, Score
+from taskeff.nesting import json_of
 from taskeff.tasks.readers import format_of, read_file
 from taskeff.tasks.spec import reasons
 
@@ -63,6 +63,7 @@ class PilotFile(_Row):
         schema_: 1; "schema" in the file.
         task: the task's name; "" where the file says none.
         fingerprint: what was fine-tuned and how.
+        rows: of the task, read, used and left out, as `taskeff.tasks.account` writes them.
         zero_shot: the score before any fine-tune; None when not measured.
         ceiling: the best score to hope for, where it is known.
         pilots: a row a fine-tune, at least one; several at one number of labels have seeds that
@@ -72,6 +73,7 @@ class PilotFile(_Row):
     schema_: Literal[1] = Field(default=1, alias="schema")
     task: str = ""
     fingerprint: dict[str, Any] = Field(default_factory=dict)
+    rows: dict[str, Any] = Field(default_factory=dict)
     zero_shot: ScoreRow | None = None
     ceiling: Share | None = None
     pilots: tuple[PilotRow, ...] = Field(min_length=1)
@@ -177,7 +179,7 @@ def read_pilots(path: str | Path) -> PilotFile:
 def _object(path: str | Path) -> Mapping[str, Any] | None:
     """The file as one JSON object; None where it is none, or unreadable, which a reader says."""
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json_of(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None

@@ -12,7 +12,7 @@ from taskeff.estimate.budget import LEVEL, Estimate, predict
 from taskeff.estimate.calibration import Calibration
 
 CURVE_POINTS = 17
-FACTS = ("rows", "unscored", "duplicates", "mean_confidence")
+FACTS = ("rows_in", "rows", "unscored", "duplicates", "mean_confidence")
 
 
 def ranking_rows(

@@ -15,7 +15,7 @@ from taskeff.spreadsheet import csv_bytes
 from taskeff.storage import Store
 
 TEXT = ("name", "status", "reason")
-COUNTS = ("rank", "rows", "unscored", "duplicates")
+COUNTS = ("rank", "rows_in", "rows", "unscored", "duplicates")
 
 
 def write_ranking(

@@ -14,6 +14,7 @@ from typing import Any
 from taskeff.coslow.result import RESULT
 from taskeff.errors import DataError
 from taskeff.finetune.cells import Cell
+from taskeff.nesting import json_of
 from taskeff.run.plan import Plan
 
 _FIELDS = {"cell": {"task", "budget", "seed"}, "coslow": {"task", "selection"}}
@@ -104,7 +105,7 @@ def _place(plan: Plan, record: dict[str, Any], where: str) -> tuple[Cell | str, 
 def _records(data: bytes, where: str) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(data.splitlines(), 1):
         try:
-            record = json.loads(line)
+            record = json_of(line)
         except ValueError as error:
             raise DataError(f"{where}, line {number}: is not JSON ({error})") from None
         if not isinstance(record, dict) or not isinstance(record.get("result"), dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ import numpy as np
 from taskeff.config import RunConfig
 from taskeff.errors import ConfigError, DataError, ModelError, TaskeffError
 from taskeff.models import window
+from taskeff.tasks.account import Account
 from taskeff.tasks.examples import Example, rows_at
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.source import row_of
@@ -178,6 +179,16 @@ def rows_used(task: Task, config: RunConfig) -> Iterator[Example]:
     yield from rows_at(task.train, np.flatnonzero(used))
     yield from itertools.islice(task.validation, task.n_validation(largest))
     yield from itertools.islice(task.test, config.evaluation.test_cap)
+
+
+def account_of(task: Task, prompter: Prompter | None) -> Account:
+    """What became of a task's rows; markers are looked for where there is a prompter."""
+    escaped = 0
+    if prompter is not None:
+        with suppress(ModelError):  # among the problems already
+            rows = itertools.chain(task.train, task.validation, task.test)
+            escaped = sum(prompter.escapes(row.text, row.target or "") for row in rows)
+    return Account(task.used + sum(task.left_out.values()), task.left_out, escaped=escaped)
 
 
 def vocabulary_problems(

@@ -158,12 +158,14 @@ def _driving(
 
 
 def begin(plan: Plan, config: RunConfig, console: Console) -> Plan:
-    """Say what is worth knowing of the plan; publish what workers read from the storage: the
-    resolved configuration as given, and the tasks' rows.
+    """Say what became of the rows and what to know of the plan; publish what workers read from the
+    storage: the resolved configuration as given, and the tasks' rows.
 
     Returns:
         The plan, its tasks reading their rows from there.
     """
+    for line in plan.row_lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     for note in plan.notes:
         say(console, "note:", note)
     resolved = yaml.safe_dump(redacted(config.model_dump(mode="json")), sort_keys=False)

@@ -15,6 +15,7 @@ from taskeff.coslow.handoff import read_part
 from taskeff.coslow.sheet import open_sheet
 from taskeff.errors import DataError
 from taskeff.storage import Store
+from taskeff.tasks.account import REPEATED, UNLABELLED
 from taskeff.tasks.examples import Example, rows_at
 from taskeff.tasks.rows import cuts, shuffle_rows
 from taskeff.tasks.spec import TaskSpec
@@ -116,7 +117,12 @@ def _with_more(task: Task, hand_offs: Sequence[HandOff]) -> Task:
             + (f", {differ} of them with another label, which is kept" if differ else "")
         )
     train = [*task.train, *added] if added else task.train
-    return Task(task.spec, train, task.validation, task.test, (*task.notes, *notes))
+    left_out = {
+        **task.left_out,
+        REPEATED: task.left_out.get(REPEATED, 0) + sum(len(o.rows) for o in hand_offs) - len(added),
+        UNLABELLED: sum(one.unlabelled for one in hand_offs),
+    }
+    return Task(task.spec, train, task.validation, task.test, (*task.notes, *notes), left_out)
 
 
 def _split(spec: TaskSpec, seed: int, hand_offs: Sequence[HandOff]) -> Task:
@@ -159,7 +165,11 @@ def _split(spec: TaskSpec, seed: int, hand_offs: Sequence[HandOff]) -> Task:
     validation, train = (
         list(rows_at(rows, part)) for part in (rest[:n_validation], rest[n_validation:])
     )
-    return Task(spec, train, validation, test, tuple(notes))
+    left_out = {
+        REPEATED: sum(len(one.rows) for one in hand_offs) - len(rows),
+        UNLABELLED: sum(one.unlabelled for one in hand_offs),
+    }
+    return Task(spec, train, validation, test, tuple(notes), left_out)
 
 
 def _cut_from_all(spec: TaskSpec) -> TaskSpec:

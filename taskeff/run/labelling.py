@@ -8,7 +8,7 @@ from typing import Any
 
 from taskeff.config import SHARD_ROWS, CosLowConfig, ModelConfig, ScoringConfig
 from taskeff.coslow.data_set import DataSet
-from taskeff.coslow.draw import Waiting, labelled
+from taskeff.coslow.draw import Waiting, account_of, labelled
 from taskeff.coslow.engines import BuiltinEngine, in_this_process
 from taskeff.coslow.fingerprint import fingerprint, signal_hash
 from taskeff.coslow.handoff import Form, hand_off
@@ -21,10 +21,7 @@ from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
 from taskeff.models import family_identity, load_model, load_tokenizer
 from taskeff.storage import Store
-from taskeff.tasks.prompts import ESCAPED
 from taskeff.tasks.task import load_spec
-
-SHOWN = 5
 
 Progress = Callable[[int], None]
 """Called with the rows scored so far."""
@@ -104,24 +101,10 @@ def select(
     return store.read_json("selection.json")
 
 
-def left_out(selection: Mapping[str, Any]) -> list[str]:
+def pool_lines(selection: Mapping[str, Any]) -> list[str]:
     """What became of the pool's rows, a line each: those read, used, left out and why."""
-    pool = selection["pool"]
-    lines = [f"pool: {pool['rows_in']} rows, {selection['n_scored']} with a confidence"]
-    for key, why in (
-        ("duplicates", "rows that repeat another"),
-        ("left_out", "rows by doc_to_keep"),
-        ("held_out", "rows kept for validation and test"),
-        ("beyond_cap", "rows beyond pool_cap, by a draw"),
-    ):
-        if pool[key]:
-            lines.append(f"left out: {pool[key]} {why}")
-    if selection["unscored"]:
-        lines.append(f"left out: {selection['unscored']} rows without a confidence:")
-        lines += [f"  {problem}" for problem in selection["problems"][:SHOWN]]
-    if pool["escaped"]:
-        lines.append(f"note: {pool['escaped']} rows {ESCAPED}")
-    return [*lines, *([f"note: {pool['note']}"] if pool["note"] else [])]
+    note = selection["pool"]["note"]
+    return [*account_of(selection).lines("pool"), *([f"note: {note}"] if note else [])]
 
 
 def _fresh(out: str | Path, form: Form) -> Store:

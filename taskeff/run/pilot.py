@@ -119,6 +119,8 @@ def pilot(
     for note in _notes(plan):
         say(console, "note:", note)
     if only_plan:
+        for line in plan.row_lines:
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
         for note in plan.notes:
             say(console, "note:", note)
         return None
@@ -216,6 +218,7 @@ def _written(
     return PilotFile(
         task=task.name,
         fingerprint=dict(fingerprint),
+        rows=plan.accounts[task.name].to_dict(),
         zero_shot=ScoreRow(score=zero_shot["score"], n_test=zero_shot["n_test"]),
         ceiling=task.spec.ceiling,
         pilots=tuple(

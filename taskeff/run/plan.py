@@ -6,7 +6,7 @@ Everything that can be wrong with a run's files is found here, before any worker
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,15 @@ from taskeff.coslow.result import RESULT
 from taskeff.errors import ConfigError, TaskeffError, together
 from taskeff.finetune.cells import Cell, cell_folder, cell_hash, read_results
 from taskeff.models import check_weights, family_identity, load_architecture, load_tokenizer
-from taskeff.run.checks import Problems, prompt_problems, short_note, size_problems
+from taskeff.run.checks import (
+    Problems,
+    account_of,
+    prompt_problems,
+    short_note,
+    size_problems,
+)
 from taskeff.storage import Store
+from taskeff.tasks.account import Account
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.task import Task, TaskSpec, load_task, read_specs
 
@@ -28,12 +35,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run's tasks and cells; `identity` names model, revision and chat template."""
+    """A run's tasks and cells; `identity` names model, revision and chat template, `accounts` says
+    what became of each task's rows."""
 
     config: RunConfig
     store: Store
     tasks: Mapping[str, Task]
     identity: Mapping[str, Any]
+    accounts: Mapping[str, Account]
 
     @property
     def calibration(self) -> list[str]:
@@ -75,6 +84,15 @@ class Plan:
         """What to know of the tasks' rows, and of those too few for the run's largest budget."""
         short = (short_note(task, self.config) for task in self.tasks.values())
         return [*(n for task in self.tasks.values() for n in task.notes), *filter(None, short)]
+
+    @property
+    def row_lines(self) -> Iterator[str]:
+        """How many rows were read and used in all, and of each task that lost some, why."""
+        found = self.accounts.values()
+        yield f"rows: {sum(a.rows for a in found)} read, {sum(a.used for a in found)} used"
+        for name, account in self.accounts.items():
+            if account.used < account.rows or account.escaped:
+                yield from account.lines(self.tasks[name].spec.label)
 
     def results(self, cells: Iterable[Cell] | None = None) -> dict[Cell, dict[str, Any]]:
         """The results published so far, of all cells or of these; a request per cell."""
@@ -138,6 +156,7 @@ class Examined:
     Attributes:
         tasks: those that could be loaded, by name.
         prompters: of these tasks, by name; none where the tokenizer could not be loaded.
+        accounts: what became of these tasks' rows, by name.
         architecture: the model's `config.json`, None where it could not be read.
     """
 
@@ -145,6 +164,7 @@ class Examined:
     store: Store
     tasks: Mapping[str, Task]
     prompters: Mapping[str, Prompter]
+    accounts: Mapping[str, Account]
     architecture: PreTrainedConfig | None
     problems: tuple[TaskeffError, ...]
 
@@ -158,7 +178,7 @@ class Examined:
             raise together(self.problems)
         tokenizer = next(iter(self.prompters.values())).tokenizer
         identity = family_identity(self.config.model, tokenizer)
-        return Plan(self.config, self.store, self.tasks, identity)
+        return Plan(self.config, self.store, self.tasks, identity, self.accounts)
 
 
 def examine(
@@ -204,12 +224,14 @@ def examine(
             with found.kept():
                 tasks[spec.task] = load(spec, config.tasks.seed)
     prompters: dict[str, Prompter] = {}
+    accounts: dict[str, Account] = {}
     for name, task in tasks.items():
         found.add(size_problems(task, config, coslow=not cells_only))
         if tokenizer is not None:
             prompters[name] = Prompter(tokenizer, task.spec.description)
             found.add(prompt_problems(task, prompters[name], architecture, config))
-    return Examined(config, store, tasks, prompters, architecture, tuple(found.distinct))
+        accounts[name] = account_of(task, prompters.get(name))
+    return Examined(config, store, tasks, prompters, accounts, architecture, tuple(found.distinct))
 
 
 def _located(config: RunConfig) -> RunConfig:

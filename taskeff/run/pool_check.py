@@ -12,8 +12,15 @@ from taskeff.coslow.pool import SpecPool
 from taskeff.coslow.shards import Shard, read_shards
 from taskeff.errors import DataError
 from taskeff.models import load_architecture, load_tokenizer
-from taskeff.run.labelling import SHOWN
-from taskeff.tasks.prompts import ESCAPED
+from taskeff.tasks.account import (
+    HELD_OUT,
+    NOT_KEPT,
+    REPEATED,
+    SHOWN,
+    TOO_LONG,
+    UNREADABLE,
+    Account,
+)
 from taskeff.tasks.spec import TaskSpec, load_spec
 
 
@@ -22,24 +29,31 @@ class PoolCheck:
     """Rows of a pool, those that can be used, and why the others cannot.
 
     Attributes:
-        counts: rows by what becomes of them.
+        rows: read so far.
+        left_out: why -> how many.
         longest: tokens of the longest prompt.
         example: one prompt as the model reads it.
         problems: the first rows that cannot be used, each with its reason.
+        escaped: rows that hold the model's own markers.
     """
 
     spec: TaskSpec
-    counts: Counter[str] = field(default_factory=Counter)
+    rows: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
     longest: int = 0
     example: str = ""
     problems: list[str] = field(default_factory=list)
+    escaped: int = 0
+
+    @property
+    def account(self) -> Account:
+        """What becomes of the rows."""
+        return Account(self.rows, self.left_out, self.problems, self.escaped)
 
     def lines(self) -> Iterator[str]:
         """For a person to read."""
-        said = ", ".join(f"{n} {why}" for why, n in self.counts.items() if n)
-        yield f"{self.spec.label}: {self.counts.total()} rows: {said or 'none'}"
+        yield from self.account.lines(self.spec.label)
         yield f"longest prompt {self.longest} tokens"
-        yield from self.problems[:SHOWN]
 
 
 def check_pool(task: str, model: ModelConfig, settings: CosLowConfig | None = None) -> PoolCheck:
@@ -62,31 +76,25 @@ def check_pool(task: str, model: ModelConfig, settings: CosLowConfig | None = No
         _note(found, shard, room)
         if not found.example and (ids := next(iter(shard.prompts()), None)):
             found.example = str(tokenizer.decode(ids, skip_special_tokens=False))
-    found.counts.update(
-        {
-            "repeat another": rows.duplicates,
-            "are left out by doc_to_keep": rows.left_out,
-            "are kept for validation and test": rows.held_out,
-        }
-    )
+    beside = {REPEATED: rows.duplicates, NOT_KEPT: rows.left_out, HELD_OUT: rows.held_out}
+    found.left_out.update(beside)
+    found.rows += sum(beside.values())
     if pool.about.choices:
         prompter.choice_ids(pool.about.choices)
-    if found.counts["can be used"] < settings.n_examples:
+    if found.account.used < settings.n_examples:
         raise DataError("\n  ".join([*found.lines(), f"{settings.n_examples} are to be labelled"]))
     return found
 
 
 def _note(found: PoolCheck, shard: Shard, room: int | None) -> None:
+    found.rows += len(shard.indices)
+    found.escaped += shard.escaped
     for where, error, length in zip(shard.wheres, shard.errors, shard.lengths, strict=True):
         found.longest = max(found.longest, length)
         if error:
-            found.counts["cannot be read or rendered"] += 1
+            found.left_out[UNREADABLE] += 1
         elif room is not None and length > room:
-            found.counts["are too long"] += 1
+            found.left_out[TOO_LONG] += 1
             error = too_long(length, room)
-        else:
-            found.counts["can be used"] += 1
         if error and len(found.problems) < SHOWN:
             found.problems.append(f"{where}: {error}")
-    if shard.escaped:
-        found.problems.append(f"note: {shard.escaped} rows {ESCAPED}")

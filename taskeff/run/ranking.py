@@ -14,6 +14,7 @@ from rich.console import Console
 
 from taskeff.config import CosLowConfig
 from taskeff.coslow.data_set import DataSet, published, scored_pool
+from taskeff.coslow.draw import account_of
 from taskeff.coslow.engines import engine_of
 from taskeff.coslow.fingerprint import fingerprint, settings_of, signal_hash
 from taskeff.coslow.pipeline import Outcome, Scored, state_of
@@ -36,7 +37,6 @@ from taskeff.tasks.manifest import Entry, Manifest, load_manifest
 THREADS = 16  # storage calls at once: each is a round trip on an object store
 LEASE_SECONDS = 120.0
 ESTIMATES_PER_TASK = 32
-SHOWN = 3  # rows left out that a line each is printed for
 
 
 def rank(
@@ -178,9 +178,10 @@ def _measure(run: _Run, executor: Measures, console: Console) -> None:
         run.states[event.name] = event
         pace = rows / (time.monotonic() - started)
         _report(console, event, f"  [{done:>3}/{total}] {event.name:<28} {pace:.0f} rows/s")
-        found = published(folders[event.name], "selection.json") or {"problems": ()}
-        for problem in found["problems"][:SHOWN]:
-            console.print(f"          {problem}", highlight=False, soft_wrap=True, markup=False)
+        if (found := published(folders[event.name], "selection.json")) is not None:
+            for line in account_of(found).lines("rows"):
+                said = f"          {line}"
+                console.print(said, highlight=False, soft_wrap=True, markup=False)
 
 
 def _known(data: DataSet) -> Outcome:
@@ -222,6 +223,7 @@ def _record(run: _Run, data: DataSet) -> dict[str, Any]:
         return found
     pool = selection["pool"]
     found |= {
+        "rows_in": pool["rows_in"],
         "rows": pool["rows"],
         "unscored": selection["unscored"],
         "duplicates": pool["duplicates"],
@@ -242,6 +244,7 @@ def _pool_warnings(selection: Mapping[str, Any]) -> list[str]:
     total = pool["rows"] + pool["duplicates"]
     if pool["duplicates"] > 0.01 * total:
         found.append(f"{pool['duplicates']} of {total} rows repeat another and were left out")
+    found += account_of(selection).escape_notes
     return [*found, pool["note"]] if pool["note"] else found
 
 

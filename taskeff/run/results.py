@@ -106,6 +106,7 @@ def _run_record(plan: Plan, seconds: float) -> dict[str, Any]:
         "identity": dict(plan.identity),
         "ceiling": plan.ceiling,
         "held_out": plan.held_out,
+        "rows": {name: account.to_dict() for name, account in plan.accounts.items()},
         "seeds": list(plan.config.training.seeds),
         "versions": versions(),
         "git_commit": _git_commit(),

@@ -22,6 +22,7 @@ from taskeff.run.checks import (
 from taskeff.run.cost import check_placement
 from taskeff.run.online import hub_problems
 from taskeff.run.plan import Examined, examine
+from taskeff.tasks.account import Account
 from taskeff.tasks.metrics import normalise
 from taskeff.tasks.prompts import Prompter
 from taskeff.tasks.source import row_of
@@ -37,6 +38,7 @@ class TaskSummary:
     Attributes:
         label: name and file.
         rows: rows of the training, validation and test split.
+        account: rows read, and why some are in none of the splits.
         budgets: labels it will be measured at, zero-shot aside.
         longest: tokens of its longest prompt with answer, among the rows with the most bytes.
         example: (prompt, answer) of one training row as the model reads it; the answer bears the
@@ -45,6 +47,7 @@ class TaskSummary:
 
     label: str
     rows: tuple[int, int, int]
+    account: Account
     budgets: tuple[int, ...]
     longest: int | None
     example: tuple[str, str] | None
@@ -134,6 +137,7 @@ def _summary(task: Task, examined: Examined) -> TaskSummary:
     return TaskSummary(
         label=task.spec.label,
         rows=(len(task.train), len(task.validation), len(task.test)),
+        account=examined.accounts[task.name],
         budgets=task.budgets(examined.config.training.budgets),
         longest=longest,
         example=example,

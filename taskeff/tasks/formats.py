@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from taskeff.errors import DataError, first_line, names
 from taskeff.errors import cell as quoted
+from taskeff.tasks.csv_quotes import Lines, Quotes
 
 BATCH = 1024  # rows of a Parquet file in memory at once
 PIECE = 1 << 16  # characters of a JSON list read at once
@@ -33,7 +34,18 @@ _NOT_UTF8 = (
     "dataset_kwargs (cp1252 for a spreadsheet of Western Windows)"
 )
 _OTHER_BYTES = re.compile("[\udc80-\udcff]")
-_UTF_16 = ("\udcff\udcfe", "\udcfe\udcff")  # its mark, read as UTF-8
+_UTF_16 = "is UTF-16; save it as UTF-8, or of a task's data give `encoding: utf-16`"
+_OTHER_KINDS = (  # how a file begins, read as UTF-8
+    ("\udcff\udcfe", _UTF_16),
+    ("\udcfe\udcff", _UTF_16),
+    (
+        "PK\3\4",
+        "is a spreadsheet's own format or a zip archive; save it as CSV UTF-8",
+    ),
+    ("\udcd0\udccf\x11\udce0", "is a spreadsheet's own format; save it as CSV UTF-8"),
+    ("\x1f\udc8b", "is compressed; give its name the ending .gz"),
+    ("PAR1", "is Parquet; give its name the ending .parquet"),
+)
 
 csv.field_size_limit(2**31 - 1)
 
@@ -63,8 +75,12 @@ def _text(file: IO[bytes], options: Mapping[str, Any], newline: str) -> io.TextI
 
 
 def _readable(line: str) -> str:
-    if line.startswith(_UTF_16):
-        raise DataError("is UTF-16; save it as UTF-8, or give `encoding: utf-16`")
+    """The first line of a file, where that is text."""
+    for mark, what in _OTHER_KINDS:
+        if line.startswith(mark):
+            raise DataError(what)
+    if "\0" in line:
+        raise DataError("begins with zero bytes, as UTF-16 does; save it as UTF-8")
     return line
 
 
@@ -110,14 +126,14 @@ def _csv_rows(file: IO[bytes], options: Mapping[str, Any]) -> Iterator[Raw]:
     start = _readable(head[0]) if head else ""
     delimiter = options.get("delimiter", options.get("sep")) or _delimiter(start)
     quote = options.get("quotechar", '"')
-    lines = _Lines(itertools.chain(head, text))
+    lines = Lines(itertools.chain(head, text))
     reader = csv.reader(lines, delimiter=delimiter, quotechar=quote, strict=True)
     header = options.get("column_names", options.get("names"))
     header = header or next((cells for cells in reader if cells), None)
     if header is None:
         return
     columns = _columns([str(name) for name in header])
-    quotes = _Quotes(len(columns), delimiter, quote, head)
+    quotes = Quotes(len(columns), delimiter, quote, head)
     held: list[Raw] = []
     fits = False
     while True:
@@ -154,8 +170,9 @@ def _csv_row(place: str, cells: list[str], columns: list[str], error: str | None
 
 
 def _delimiter(header: str) -> str:
-    """A spreadsheet of some locales saves with semicolons."""
-    return next((mark for mark in ",;\t" if mark in header), ",")
+    """The mark that a header has most of: spreadsheets of some locales save with semicolons."""
+    bare = re.sub('"[^"]*"', "", header)
+    return max(",;\t", key=bare.count)
 
 
 def _columns(header: list[str]) -> list[str]:
@@ -168,68 +185,6 @@ def _columns(header: list[str]) -> list[str]:
     return header
 
 
-class _Lines:
-    """The lines of a text; those of the record that is being read are `held` as they stand."""
-
-    def __init__(self, text: Iterator[str]):
-        self._text = text
-        self.held: list[str] = []
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        self.held.append(next(self._text))
-        return self.held[-1]
-
-
-class _Quotes:
-    """Notices a quoted cell that has swallowed rows because its quote is not closed.
-
-    Lines of a text look like rows too where they have as many commas as there are columns less
-    one. So some column must hold, in each of the lines, what it also holds in another row.
-    """
-
-    MOST, LONGEST = 1000, 64  # values remembered of a column, and their characters
-
-    def __init__(self, columns: int, delimiter: str, quote: str, head: list[str]):
-        self._columns, self._delimiter, self._quote = columns, delimiter, quote
-        # A quote may be open from the first row on: what the lines there repeat counts as seen.
-        rows = [row for row in map(self._split, head) if len(row) == columns]
-        cells = [Counter(row[column] for row in rows) for column in range(columns)]
-        self._seen = [{cell for cell, times in found.items() if times > 1} for found in cells]
-
-    def _split(self, line: str) -> list[str]:
-        return line.replace(self._quote, "").rstrip("\r\n").split(self._delimiter)
-
-    def trouble(self, cells: list[str], lines: list[str]) -> str | None:
-        """What is wrong with a record, of these cells and these lines of the file."""
-        if len(lines) > 1 and self._are_rows(lines):
-            return (
-                f"a quoted cell runs over {len(lines)} lines that look like rows of their own; "
-                "close the quote, or double it where it belongs to the text"
-            )
-        if len(cells) != self._columns:
-            over = f" on {len(lines)} lines (is a quote not closed?)" if len(lines) > 1 else ""
-            return (
-                f"{len(cells)} cells{over} under {self._columns} columns; quote the commas that "
-                "belong to a cell, drop those at the end of lines, name every column"
-            )
-        for seen, cell in zip(self._seen, cells, strict=True):
-            if len(cell) <= self.LONGEST and len(seen) < self.MOST:
-                seen.add(cell)
-        return None
-
-    def _are_rows(self, lines: list[str]) -> bool:
-        rows = [self._split(line) for line in lines]
-        if self._columns < 2 or any(len(row) != self._columns for row in rows):
-            return False
-        return any(
-            all(cell and cell in seen for cell in column)
-            for seen, column in zip(self._seen, zip(*rows, strict=True), strict=True)
-        )
-
-
 # JSON
 
 
@@ -238,7 +193,17 @@ def _whole(digits: str) -> int | Number:
     return Number(digits) if digits == "-0" or len(digits) > 4000 else int(digits)
 
 
-_JSON = json.JSONDecoder(parse_float=Number, parse_constant=Number, parse_int=_whole)
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, times in Counter(n for n, _ in pairs).items() if times > 1)
+        raise DataError(f"the field {quoted(twice)} is there twice; drop one")
+    return found
+
+
+_JSON = json.JSONDecoder(
+    parse_float=Number, parse_constant=Number, parse_int=_whole, object_pairs_hook=_object
+)
 _GAP = re.compile(r"\s*")
 _AFTER = re.compile(r"\s*([,\]])")
 
@@ -269,6 +234,8 @@ def _json_line(line: str) -> tuple[Mapping[str, Any] | None, str | None]:
         return None, _NOT_UTF8
     try:
         return _checked(_JSON.decode(line))
+    except DataError as error:
+        return None, str(error)
     except RecursionError:
         return None, "lists or objects are nested too deeply"
     except Exception as error:  # noqa: BLE001 - whatever a parser raises is its line's fault
@@ -307,6 +274,8 @@ def _json_list(held: str, text: IO[str]) -> Iterator[Raw]:
                 raise json.JSONDecodeError("expected , or ] after it", held, end)
         except RecursionError:
             raise DataError(f"entry {number + 1}: nested too deeply") from None
+        except DataError as error:
+            raise DataError(f"entry {number + 1}: {error}") from None
         except json.JSONDecodeError as error:
             wrong = f"not JSON: {error.msg}"
             # What breaks off at the end of what is read so far may go on in the next piece.
@@ -330,6 +299,7 @@ def _json_list(held: str, text: IO[str]) -> Iterator[Raw]:
 def _parquet_rows(file: IO[bytes], options: Mapping[str, Any]) -> Iterator[Raw]:
     table = pq.ParquetFile(file)
     columns = options.get("columns")
+    _columns(table.schema_arrow.names)
     for name in columns or ():
         if name not in table.schema_arrow.names:
             there = names(table.schema_arrow.names)

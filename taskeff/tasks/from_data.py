@@ -24,6 +24,11 @@ def task_name(path: str) -> str:
     return kept if kept.strip(".") else "task"
 
 
+def _beside(data: str, out: Path) -> str:
+    # Where a folder is a link, `..` is that of where it leads.
+    return data if "://" in data else os.path.relpath(os.path.realpath(data), os.path.realpath(out))
+
+
 def write_task(
     out: Path, data: str, text: str, choices: Sequence[str] = (), instruction: str | None = None
 ) -> Path:
@@ -49,7 +54,7 @@ def write_task(
     fields = {
         "task": task_name(data),
         "dataset_path": kind,
-        "dataset_kwargs": {"data_files": data if "://" in data else os.path.relpath(data, out)},
+        "dataset_kwargs": {"data_files": _beside(data, out)},
         "description": instruction or "",
         "doc_to_text": text if "{{" in text else column(text),
         **({"doc_to_choice": list(choices)} if choices else {}),

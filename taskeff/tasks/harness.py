@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from taskeff.errors import DataError
+from taskeff.errors import DataError, cell
 from taskeff.tasks.templates import columns_of
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,23 @@ class _Function(str):
     __slots__ = ()
 
 
-class _Loader(yaml.SafeLoader):
+class UniqueKeys:
+    """Of a YAML loader: a key that is there twice is an error, not its last value."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """As the loader does it."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
+                continue
+            if key.value in seen:
+                problem = f"{cell(key.value)} is there twice; drop one"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)  # type: ignore[misc]
+
+
+class _Loader(UniqueKeys, yaml.SafeLoader):
     pass
 
 

@@ -6,7 +6,6 @@ or says where rows come from and which columns hold text and label. docs/rank.md
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -19,8 +18,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from taskeff.errors import DataError, TaskeffError, redact
+from taskeff.errors import DataError, TaskeffError, redact, yaml_fault
+from taskeff.nesting import check_yaml, json_of
 from taskeff.storage import filesystem_of, safe_part
+from taskeff.tasks.harness import UniqueKeys
 from taskeff.tasks.readers import OPTIONS, expanded, format_of, in_words, located, read_file
 from taskeff.tasks.source import is_folder
 from taskeff.tasks.spec import TaskSpec, leaves, load_spec, reasons
@@ -99,7 +100,7 @@ class _Row(BaseModel):
     @classmethod
     def _from_json(cls, value: Any) -> Any:
         try:
-            return json.loads(value) if isinstance(value, str) else value
+            return json_of(value) if isinstance(value, str) else value
         except ValueError as error:
             raise ValueError(f"not JSON: {error}") from None
 
@@ -271,11 +272,21 @@ def _records(path: str) -> Iterator[tuple[str, Any]]:
         yield row.where, row.error if row.values is None else row.values
 
 
+_FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(UniqueKeys, _FAST):
+    pass
+
+
 def _yaml(path: str) -> Iterator[tuple[str, Any]]:
     filesystem, name = filesystem_of(path)
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    text = filesystem.cat_file(name).decode("utf-8-sig")
-    values = yaml.load(text, loader)  # noqa: S506 - safe
+    text = filesystem.cat_file(name)
+    try:
+        check_yaml(text)
+        values = yaml.load(text.decode("utf-8-sig"), _Loader)  # noqa: S506 - a safe loader
+    except (yaml.YAMLError, ValueError) as error:
+        raise DataError(f"not YAML: {yaml_fault(error)}") from None
     if isinstance(values, dict):
         values = values.get("datasets")
     if not isinstance(values, list):

@@ -23,20 +23,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenizedExample:
-    """One example as the model sees it; `answer_ids` are the only tokens that bear a loss."""
+    """One example as the model sees it; `answer_ids` are the only tokens that bear a loss.
+
+    Attributes:
+        escaped: its text or answer held the model's own markers.
+    """
 
     prompt_ids: tuple[int, ...]
     answer_ids: tuple[int, ...]
     id: str = ""
+    escaped: bool = False
 
 
 # Broken by a zero-width space, a marker is text like any other and closes no turn.
 _BREAK = "\u200b"
 _BRACKETED = re.compile(r"<<?/?\|?[\w.:-]+\|?>>?|\[/?[A-Z_]+\]|<\|?[\w.:-]+")
-ESCAPED = (
-    "hold markers of the model's own (of a turn's end, say); these are encoded as text, broken by "
-    "a zero-width space"
-)
 
 
 def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -85,9 +86,9 @@ class Prompter:
         """
         return self._tokenize(self._render(self._as_text(text), None))
 
-    def escapes(self, text: str) -> bool:
-        """Whether the text holds markers that would end a turn."""
-        return self._as_text(text) != text
+    def escapes(self, *texts: str) -> bool:
+        """Whether one of the texts holds markers that would end a turn."""
+        return any(self._as_text(text) != text for text in texts)
 
     def encode(
         self, text: str, target: str, *, end_of_turn: bool, example_id: str = ""
@@ -101,6 +102,7 @@ class Prompter:
         Raises:
             DataError: the answer is empty, or prompt and answer merge into one token.
         """
+        escaped = self.escapes(text, target)
         text, target = self._as_text(text), self._as_text(target.strip())
         if not target:
             raise DataError(f"example {example_id!r}: the answer is empty; give every row a label")
@@ -122,7 +124,7 @@ class Prompter:
             raise DataError(f"example {example_id!r}: the answer {cell(target)} has no tokens")
         if end_of_turn:
             answer_ids += self._end_of_turn(tail)
-        return TokenizedExample(prompt_ids, answer_ids, example_id)
+        return TokenizedExample(prompt_ids, answer_ids, example_id, escaped)
 
     def encode_example(self, example: Example, *, end_of_turn: bool) -> TokenizedExample:
         """`encode` for a labelled example of a task.

@@ -12,12 +12,13 @@ import contextlib
 import glob
 import io
 import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from taskeff.errors import DataError, TaskeffError, redact
+from taskeff.errors import DataError, TaskeffError, names, redact
 from taskeff.storage import filesystem_of
 from taskeff.tasks.formats import READERS
 
@@ -55,7 +56,12 @@ def format_of(path: str) -> str | None:
 
 
 def _suffixes(path: str) -> list[str]:
-    return [s.lower() for s in PurePosixPath(path.split("?", 1)[0]).suffixes[-2:]]
+    return [s.lower() for s in PurePosixPath(_named(path)).suffixes[-2:]]
+
+
+def _named(path: str) -> str:
+    """`path` without a URI's query."""
+    return path.split("?", 1)[0] if "://" in path else path
 
 
 def check_options(kind: str, options: Mapping[str, Any]) -> None:
@@ -136,7 +142,7 @@ def file_stamp(path: str) -> dict[str, str]:
     Raises:
         DataError: it is missing or cannot be reached.
     """
-    with in_words(redact(path).split("?", 1)[0]):
+    with in_words(_named(redact(path))):
         filesystem, name = filesystem_of(path)
         info = filesystem.info(name)
     return {key: str(info[key]) for key in _STAMPS if info.get(key) is not None}
@@ -183,7 +189,7 @@ def read_file(
         DataError: the file as a whole cannot be read, naming it; an option that is not known.
     """
     options = dict(options or {})
-    shown = redact(path).split("?", 1)[0]
+    shown = _named(redact(path))
     with in_words(shown) as place:
         check_options(kind, options)
         if kind == "csv" and ".tsv" in _suffixes(path) and "sep" not in options:
@@ -194,6 +200,16 @@ def read_file(
                 yield SourceRow(index, f"{shown}, {place.last}", values, error)
 
 
-def _opened(path: str) -> Any:
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[Any]:
     filesystem, name = filesystem_of(path)
-    return filesystem.open(name, "rb", compression="infer")
+    if ".zip" not in _suffixes(path)[-1:]:
+        with filesystem.open(name, "rb", compression="infer") as file:
+            yield file
+        return
+    with filesystem.open(name, "rb") as packed, zipfile.ZipFile(packed) as archive:
+        found = [m for m in archive.namelist() if not m.endswith("/") and "__MACOSX/" not in m]
+        if len(found) != 1:
+            raise DataError(f"holds {len(found)} files ({names(found)}); unpack it and name them")
+        with archive.open(found[0]) as file:
+            yield file

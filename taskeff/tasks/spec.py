@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from taskeff.errors import ConfigError, DataError, StorageError, TaskeffError
+from taskeff.errors import ConfigError, DataError, StorageError, TaskeffError, yaml_fault
 from taskeff.storage import safe_part
 from taskeff.tasks import harness
 from taskeff.tasks.metrics import check_metric, normalise
@@ -179,7 +179,7 @@ def load_spec(name_or_path: str | Path) -> TaskSpec:
     except FileNotFoundError:
         raise DataError(f"{path}: no such task file") from None
     except Exception as error:  # noqa: BLE001 - YAML's constructors raise what they like
-        raise DataError(f"{path}: not a readable task file: {error}") from None
+        raise DataError(f"{path}: not a readable task file: {yaml_fault(error)}") from None
     if not isinstance(values, dict):
         raise DataError(f"{path}: expected the fields of a task at the top level")
     try:
@@ -225,6 +225,13 @@ def reasons(error: ValidationError) -> str:
     for problem in error.errors():
         field = ".".join(map(str, problem["loc"]))
         said = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "string_type" and not isinstance(problem["input"], list | dict):
+            empty = problem["input"] is None
+            said = (
+                "leave it out, or give it a text"
+                if empty
+                else (f"{problem['input']!s:.40} is no text to YAML; write it in quotes")
+            )
         found.append(f"{field}: {said}" if field else said)
     return "; ".join(found)
 

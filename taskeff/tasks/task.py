@@ -8,8 +8,8 @@ import json
 import logging
 import tempfile
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from taskeff.errors import DataError, TaskeffError
 from taskeff.storage import Store, canonical_json
+from taskeff.tasks.account import NOT_KEPT, REPEATED
 from taskeff.tasks.examples import (
     BATCH,
     SCHEMA,
@@ -45,6 +46,7 @@ class Task:
 
     Attributes:
         notes: what to know of its rows, a sentence each.
+        left_out: why rows that were read are in none of the splits -> how many.
     """
 
     spec: TaskSpec
@@ -52,6 +54,12 @@ class Task:
     validation: Sequence[Example]
     test: Sequence[Example]
     notes: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def used(self) -> int:
+        """Rows of all splits."""
+        return len(self.train) + len(self.validation) + len(self.test)
 
     @property
     def name(self) -> str:
@@ -188,7 +196,9 @@ def load_task(spec: TaskSpec, seed: int) -> Task:
     for note in notes:
         log.warning(note)
     splits = (Examples(file, rows) for rows in (train, validation, test))
-    return Task(spec, *splits, notes=notes)
+    repeated = len(loading.texts) - sum(map(len, kept))
+    left_out = {REPEATED: repeated, NOT_KEPT: loading.not_kept}
+    return Task(spec, *splits, notes=notes, left_out=left_out)
 
 
 class _Loading:
@@ -197,6 +207,7 @@ class _Loading:
     def __init__(self, spec: TaskSpec, seed: int):
         self.spec, self.seed = spec, seed
         self.texts, self.targets = array("Q"), array("Q")
+        self.not_kept = 0
         self.ends: dict[str, tuple[int, int]] = {}
         """Split -> its rows' range in the file."""
 
@@ -211,6 +222,8 @@ class _Loading:
                     self.texts.append(text_key(text))
                     self.targets.append(text_key(target))
                     yield row_id(split, row.index), text, target
+                else:
+                    self.not_kept += 1
             self.ends[split] = start, len(self.texts)
             if start == len(self.texts):
                 kept = " that doc_to_keep keeps" if spec.doc_to_keep else ""

@@ -31,6 +31,19 @@ class _Fields(dict[str, Any]):
         )
 
 
+class _Missing(jinja2.StrictUndefined):
+    """A column or field that is not there, in a user's words."""
+
+    @property
+    def _undefined_message(self) -> str:
+        name, there = self._undefined_name, self._undefined_obj
+        if not isinstance(there, _Fields):
+            return super()._undefined_message
+        if there.place != "doc":
+            return f"no field {name!r} in {there.place!r}; it has {names(there) or 'none'}"
+        return f"no column {name!r}"
+
+
 class _NotPlainError(DataError, jinja2.TemplateRuntimeError):
     """A template uses what it must not see."""
 
@@ -82,7 +95,7 @@ def _printable(value: Any) -> Any:
     raise DataError(f"prints a {type(value).__name__}, which is no text, number or list of these")
 
 
-_ENVIRONMENT = _Environment(undefined=jinja2.StrictUndefined)
+_ENVIRONMENT = _Environment(undefined=_Missing)
 
 
 def render(template: str, row: Mapping[str, Any], *, field: str) -> str:

@@ -274,11 +274,11 @@ def test_a_pool_is_checked_without_labels(cli, tiny_model, tmp_path):
     task = write_task(tmp_path, str(tmp_path / "t.csv"), "text", ("yes", "no"))
     code, out, err = cli("validate", "--task", task, "--model", tiny_model)
     assert code == 0, err
-    assert "43 rows: 41 can be used, 1 are too long, 1 repeat another" in out
+    assert "43 rows, 41 used; left out: 1 too long, 1 that repeat another" in out
     assert "line 44" in out and "prompt tokens exceed the 2018 there is room for" in out
     assert "note: 1 rows hold markers of the model's own" in out
     assert "row 0" in out and "⟦" not in out
     (tmp_path / "t.csv").write_text("text\n" + "word " * 3000 + "\n")
     code, _, err = cli("validate", "--task", task, "--model", tiny_model)
     assert code == 2
-    assert "1 are too long" in err and "32 are to be labelled" in err
+    assert "1 too long" in err and "32 are to be labelled" in err

@@ -18,7 +18,7 @@ from taskeff.run.labelled import labelled_task, read_hand_off
 from taskeff.run.pilot import pilot, pilot_config
 from taskeff.storage import Store
 from taskeff.tasks.task import load_spec, load_task
-from tests.helpers import TASKS, run_cli, run_values
+from tests.helpers import TASKS, run_cli, run_values, write_task_file
 
 QUIET = Console(quiet=True)
 QUICK = ("training.max_steps=4", "training.batch_size=4", "evaluation.test_cap=20")
@@ -42,22 +42,9 @@ def rows(n, first=0):
 
 
 def task_file(folder, n=60, **changes):
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(n)))
-    spec = {
-        "task": "mine",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": "rows.jsonl"},
-        "description": "Answer a or b.",
-        "doc_to_text": "{{text}}",
-        "doc_to_target": "{{label}}",
-        "doc_to_choice": ["a", "b"],
-        "test_size": 20,
-        "validation_size": 4,
-        **changes,
-    }
-    path = folder / "mine.yaml"
-    path.write_text(yaml.safe_dump({k: v for k, v in spec.items() if v is not None}))
-    return path
+    fields = {"description": "Answer a or b.", "doc_to_choice": ["a", "b"]}
+    fields |= {"test_size": 20, "validation_size": 4}
+    return write_task_file(folder, rows(n), **{**fields, **changes})
 
 
 def unlabelled(folder, **changes):

@@ -81,7 +81,7 @@ def test_an_unlabelled_file_comes_to_a_cos_low_with_the_commands_of_the_page(
     run(score)
     assert -1 <= json.loads(Path("mine/coslow.json").read_text())["cos_low"] <= 1
     told = run(block("bash", 1))
-    assert "60 rows: 60 can be used" in told
+    assert "60 rows, 60 used" in told
     assert "  | The page says my password is wrong and" in told
 
 

@@ -62,8 +62,11 @@ def test_plain_values_are_printed(template, text):
         ("{{words | map('upper')}}", "prints a generator"),
         ("{{range(3)}}", "prints a range"),
         ("{{cycler}}", "prints a"),
-        ("{{answers.missing}}", "has no attribute 'missing'; columns are: text, n, zero"),
-        ("{{'a' ~ answers.missing}}", "has no attribute 'missing'"),
+        (
+            "{{answers.missing}}",
+            "no field 'missing' in 'answers'; it has items, count, text; columns are: text, n",
+        ),
+        ("{{'a' ~ answers.missing}}", "no field 'missing' in 'answers'"),
         ("{{missing}}", "'missing' is undefined; columns are"),
         ("{{n / zero}}", "ZeroDivisionError: division by zero"),
         ("{{10.0 ** 400}}", "OverflowError"),

@@ -1,0 +1,3 @@
+from tests.coslow.label_studio import main
+
+main()
