@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from taskeff.schema import decoded
 from taskeff.storage import safe_part
 
 
@@ -119,7 +119,7 @@ class TrainingConfig(Section):
         if not isinstance(value, str | Path):
             return value
         try:
-            content = json.loads(Path(value).read_text(encoding="utf-8"))
+            content = decoded(Path(value).read_bytes())
         except (OSError, ValueError) as error:
             raise ValueError(f"{value}: not a readable JSON file: {error}") from None
         if not isinstance(content, dict):

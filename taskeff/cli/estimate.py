@@ -153,15 +153,14 @@ def predict(
 
 def _read_scored(path: Path) -> tuple[float, dict[str, Any]]:
     from taskeff.errors import ConfigError
+    from taskeff.estimate.calibration_file import Scored
+    from taskeff.schema import checked
     from taskeff.storage import Store
 
     record = Store(str(path.parent)).read_json(path.name)
-    try:
-        return float(record["cos_low"]), record["fingerprint"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"--scored {path}: not a result of `taskeff score` ({error!r}); give its coslow.json"
-        ) from None
+    where = f"--scored {path}: not the coslow.json of `taskeff score`"
+    checked(record, Scored, where, ConfigError)
+    return float(record["cos_low"]), record["fingerprint"]
 
 
 def _say(estimate: Estimate, further: dict[str, Any], options: list[Sharpening]) -> None:

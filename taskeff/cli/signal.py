@@ -203,9 +203,10 @@ def kernel_lines(found: dict[str, Any]) -> list[str]:
 
 def dtype_of_selection(out: Path) -> str:
     """The precision that `select` loaded the model in."""
+    from taskeff.coslow.selection import read_selection
     from taskeff.storage import Store
 
-    return str(Store(str(out)).read_json("selection.json")["fingerprint"]["dtype"])
+    return str(read_selection(Store(str(out)))["fingerprint"].get("dtype"))
 
 
 def measured_as(family: str | None, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

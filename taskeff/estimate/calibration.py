@@ -18,6 +18,7 @@ import numpy as np
 
 from taskeff.errors import EstimateError
 from taskeff.estimate.beta_curve import Rise
+from taskeff.estimate.calibration_file import CalibrationFile
 from taskeff.estimate.family_files import located, read_family
 from taskeff.estimate.points import TaskPoint, check_points, columns, point_from_dict
 from taskeff.estimate.prior import MIN_RISES, CurvePrior, fit_prior
@@ -36,6 +37,7 @@ from taskeff.estimate.regression import (
     scale,
 )
 from taskeff.estimate.shapes import Beta, CurveShape, shape_from_dict
+from taskeff.schema import checked
 
 if TYPE_CHECKING:
     from taskeff.storage import Store
@@ -261,13 +263,14 @@ class Calibration:
             where: its file, for messages.
 
         Raises:
-            EstimateError: another schema, or a field missing.
+            EstimateError: another schema, or a field that is missing or out of range.
         """
         try:
             if value["schema"] != SCHEMA:
                 raise EstimateError(
                     f"{where}: schema {value['schema']!r}, expected {SCHEMA}; calibrate again"
                 )
+            checked(value, CalibrationFile, f"{where}: unlike a calibration", EstimateError)
             line = None if value["fit"] is None else Line(**value["fit"])
             common: dict[str, Any] = {
                 "family": value["family"],

@@ -16,6 +16,7 @@ from taskeff.coslow.pilot import measure_pilot, rows_of
 from taskeff.coslow.pipeline import Scored, Worker
 from taskeff.coslow.pool import Pool, RenderedPool, SpecPool
 from taskeff.coslow.result import RESULT, measure
+from taskeff.coslow.selection import read_selection
 from taskeff.errors import ConfigError, DataError, ModelError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
@@ -101,7 +102,7 @@ def select(
                 progress(done)
         elif event.status == "failed":
             raise DataError(event.reason)
-    return store.read_json("selection.json")
+    return read_selection(store)
 
 
 def left_out(selection: Mapping[str, Any]) -> list[str]:
@@ -162,7 +163,7 @@ def score(
             asked for where the task lists no answers or the labels are too few or all the same.
     """
     store = Store(str(out))
-    selection = store.read_json("selection.json")
+    selection = read_selection(store)
     examples = labelled(store, selection, None if labels is None else str(labels))
     if isinstance(examples, Waiting):
         raise DataError(examples.reason)

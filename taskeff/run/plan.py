@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskeff.config import RunConfig
 from taskeff.coslow.fingerprint import signal_hash
-from taskeff.coslow.result import RESULT
+from taskeff.coslow.result import RESULT, check_result
 from taskeff.errors import ConfigError, TaskeffError, together
 from taskeff.finetune.cells import Cell, cell_folder, cell_hash, read_results
 from taskeff.models import check_weights, family_identity, load_architecture, load_tokenizer
@@ -100,7 +100,7 @@ class Plan:
         """The CoS-Low results published so far, of all tasks or of these; a request per task."""
         wanted = self.tasks if tasks is None else tasks
         files = {name: (*self._coslow_path(name), RESULT) for name in wanted}
-        return self.store.find_json(files)
+        return self.store.find_json(files, check_result)
 
     def folder(self, of: Cell | str) -> Store:
         """Where the artefacts of a cell, or of a task's CoS-Low, lie."""

@@ -18,7 +18,7 @@ from taskeff.coslow.engines import engine_of
 from taskeff.coslow.fingerprint import fingerprint, settings_of, signal_hash
 from taskeff.coslow.pipeline import Outcome, Scored, state_of
 from taskeff.coslow.pool import SpecPool
-from taskeff.coslow.result import RESULT
+from taskeff.coslow.result import read_result
 from taskeff.errors import TaskeffError, redacted
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
@@ -229,7 +229,7 @@ def _record(run: _Run, data: DataSet) -> dict[str, Any]:
         "warnings": [*_pool_warnings(selection), *_draw_warnings(selection, run.settings)],
     }
     if state.status == "measured":
-        found["result"] = data.folder.read_json(RESULT)
+        found["result"] = read_result(data.folder, data.name)
         found["warnings"] += _example_warnings(found["result"])
     return found
 

@@ -10,8 +10,9 @@ import yaml
 from pydantic import ValidationError
 
 from taskeff.errors import ConfigError, DataError, redact
+from taskeff.schema import reasons
 from taskeff.tasks.readers import format_of
-from taskeff.tasks.spec import TaskSpec, reasons
+from taskeff.tasks.spec import TaskSpec
 from taskeff.tasks.templates import column
 
 TASK_FILE = "task.yaml"

@@ -20,10 +20,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from taskeff.errors import DataError, TaskeffError, redact
+from taskeff.schema import reasons
 from taskeff.storage import filesystem_of, safe_part
 from taskeff.tasks.readers import OPTIONS, expanded, format_of, in_words, located, read_file
 from taskeff.tasks.source import is_folder
-from taskeff.tasks.spec import TaskSpec, leaves, load_spec, reasons
+from taskeff.tasks.spec import TaskSpec, leaves, load_spec
 from taskeff.tasks.templates import column
 
 SpecOf = Callable[[str], TaskSpec]
