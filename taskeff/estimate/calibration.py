@@ -270,7 +270,12 @@ class Calibration:
                 raise EstimateError(
                     f"{where}: schema {value['schema']!r}, expected {SCHEMA}; calibrate again"
                 )
-            checked(value, CalibrationFile, f"{where}: unlike a calibration", EstimateError)
+            checked(
+                value,
+                CalibrationFile,
+                f"{where}: unlike a calibration, calibrate again",
+                EstimateError,
+            )
             line = None if value["fit"] is None else Line(**value["fit"])
             common: dict[str, Any] = {
                 "family": value["family"],
