@@ -18,6 +18,7 @@ from taskeff.report.contents import ReportData, TaskReport
 from taskeff.report.page import render
 from taskeff.schema import Artefact, Cosine, Count, Number, Object, Share, Text, Whole, checked
 from taskeff.storage import Store
+from taskeff.yaml_file import parsed_yaml
 
 
 class _RunFile(Artefact):
@@ -93,7 +94,7 @@ def collect(store: Store) -> ReportData:
             )
             for name in names
         ),
-        provenance={**run, "config": _without_paths(store.read_bytes("config.yaml").decode())},
+        provenance={**run, "config": _without_paths(store.read_bytes("config.yaml"))},
     )
 
 
@@ -145,9 +146,9 @@ def _task(
     )
 
 
-def _without_paths(config: str) -> str:
+def _without_paths(config: bytes) -> str:
     """The configuration without the folders of the machine that ran it."""
-    values = yaml.safe_load(config)
+    values = parsed_yaml(config)
     values.pop("storage")
     values["model"].pop("path")
     return yaml.safe_dump(redacted(_shortened(values)), sort_keys=False)

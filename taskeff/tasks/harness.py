@@ -18,6 +18,7 @@ import yaml
 
 from taskeff.errors import DataError
 from taskeff.tasks.templates import columns_of
+from taskeff.yaml_file import Loader, read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class _Function(str):
     __slots__ = ()
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(Loader):
     pass
 
 
@@ -263,7 +264,7 @@ def _until(values: Mapping[str, Any]) -> list[str]:
 
 
 def _load(path: Path) -> Any:
-    return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader
+    return read_yaml(path, _Loader)
 
 
 def _included(values: dict[str, Any], path: Path, above: tuple[Path, ...]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from taskeff.errors import DataError, TaskeffError, redact
@@ -26,9 +25,11 @@ from taskeff.tasks.readers import OPTIONS, expanded, format_of, in_words, locate
 from taskeff.tasks.source import is_folder
 from taskeff.tasks.spec import TaskSpec, leaves, load_spec
 from taskeff.tasks.templates import column
+from taskeff.yaml_file import MOST_BYTES, parsed_yaml
 
 SpecOf = Callable[[str], TaskSpec]
 _TASK_FILES = (".yaml", ".yml")
+MOST_ENTRIES = 1_000_000
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -128,7 +129,9 @@ def load_manifest(path: str, *, strict: bool = False, allow_local: Sequence[str]
             _check_within([name], allowed)
         return load_spec(name)
 
-    for where, values in _records(path):
+    for number, (where, values) in enumerate(_records(path), 1):
+        if number > MOST_ENTRIES:
+            raise DataError(f"{redact(path)}: more than {MOST_ENTRIES:,} entries; split it")
         name = str(values.get("name", "")) if isinstance(values, Mapping) else ""
         try:
             entry = _entry(values, folder, spec_of)
@@ -274,9 +277,8 @@ def _records(path: str) -> Iterator[tuple[str, Any]]:
 
 def _yaml(path: str) -> Iterator[tuple[str, Any]]:
     filesystem, name = filesystem_of(path)
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    text = filesystem.cat_file(name).decode("utf-8-sig")
-    values = yaml.load(text, loader)  # noqa: S506 - safe
+    with filesystem.open(name, "rb") as file:
+        values = parsed_yaml(file.read(min(MOST_BYTES, filesystem.size(name) or 0) + 1))
     if isinstance(values, dict):
         values = values.get("datasets")
     if not isinstance(values, list):
