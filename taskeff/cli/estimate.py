@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from taskeff.cli.options import AsJson, show
+from taskeff.screen import Screen
 
 if TYPE_CHECKING:
     from taskeff.estimate.budget import Estimate
@@ -166,7 +166,7 @@ def _read_scored(path: Path) -> tuple[float, dict[str, Any]]:
 def _say(estimate: Estimate, further: dict[str, Any], options: list[Sharpening]) -> None:
     from taskeff.estimate import words
 
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = Screen(soft_wrap=True, highlight=False, markup=False)
     console.print(words.headline(estimate))
     console.print(words.uncertainty(estimate))
     console.print(words.efficiency(estimate))

@@ -248,10 +248,11 @@ def one_of(option: str, value: str, allowed: Any) -> None:
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int], None]]:
     """A bar on standard error where that is a terminal."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
+    from taskeff.screen import Screen
+
+    console = Screen(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} rows"))
     bar = Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal)
     with bar:

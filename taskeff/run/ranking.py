@@ -30,6 +30,7 @@ from taskeff.rank_config import RankConfig
 from taskeff.report.ranking import write_ranking
 from taskeff.run.executor import Measures
 from taskeff.run.progress import say
+from taskeff.screen import Screen
 from taskeff.storage import Store
 from taskeff.tasks.manifest import Entry, Manifest, load_manifest
 
@@ -58,7 +59,7 @@ def rank(
             calibrated with other settings, another ranking at work in the same place. Said before
             any worker starts.
     """
-    console = console or Console()
+    console = console or Screen()
     started = time.monotonic()
     run = _prepared(config, console)
     with Lease(run.store, LEASE_SECONDS) as lease, executor:
