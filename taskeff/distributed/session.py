@@ -8,12 +8,12 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from taskeff.config import ClusterConfig
-from taskeff.errors import ClusterError
+from taskeff.errors import ClusterError, hidden, hide
 from taskeff.memory import return_memory
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def ray_session(cluster: ClusterConfig | None = None) -> Iterator[None]:
     if address:
         env_vars = {key: value for key, value in _WORKER_ENV.items() if key not in _job_env()}
         with _quiet_backend():
-            ray.init(address=address, runtime_env={"env_vars": env_vars}, log_to_driver=False)
+            ray.init(address=address, runtime_env=_runtime_env(env_vars), log_to_driver=False)
     else:
         if cluster is not None:
             _check_machine(cluster)
@@ -73,7 +73,7 @@ def ray_session(cluster: ClusterConfig | None = None) -> Iterator[None]:
                 # cores.
                 num_cpus=(os.cpu_count() or 1) + 1,
                 include_dashboard=False,
-                runtime_env={"env_vars": _LOCAL_ENV},
+                runtime_env=_runtime_env(_LOCAL_ENV),
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
@@ -95,6 +95,19 @@ def _ask_for_token() -> None:
         os.environ.pop(_AUTH_MODE, None)
     # Metrics are served to whoever asks, without a token.
     os.environ.setdefault("RAY_enable_metrics_collection", "0")
+
+
+def _runtime_env(env_vars: Mapping[str, str]) -> dict[str, Any]:
+    """Of every worker: what is hidden here is hidden in its logs and errors too."""
+    found: dict[str, Any] = {"env_vars": dict(env_vars)}
+    if secrets := hidden():
+
+        def hide_here() -> None:
+            for secret in secrets:
+                hide(secret)
+
+        found["worker_process_setup_hook"] = hide_here
+    return found
 
 
 @contextmanager

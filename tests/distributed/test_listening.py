@@ -11,6 +11,7 @@ import psutil
 import pytest
 import ray
 
+from taskeff import errors
 from taskeff.distributed.session import ray_session
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -48,10 +49,12 @@ def listening() -> set[int]:
 @pytest.mark.skipif(ray.is_initialized(), reason="another test's cluster is still there")
 def test_nobody_joins_or_asks_without_the_token(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setattr(errors, "_hidden", {"from-the-environment"})
     before = listening()
     with ray_session():
+        # Workers know what the driver hides.
+        assert ray.get(ray.remote(errors.redact).remote("a from-the-environment b")) == "a *** b"
         assert os.environ["RAY_AUTH_MODE"] == "token"
-        ray.get(ray.remote(lambda: 1).remote())
         address = ray.get_runtime_context().gcs_address
         ports = listening() - before
         stranger = {**os.environ, "RAY_AUTH_MODE": "disabled"}
