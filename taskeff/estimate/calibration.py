@@ -119,6 +119,11 @@ class Calibration:
             return tuple(found)
         if n < 10:
             found.append(f"calibrated on {n} tasks only; below 10 the fit is a guess")
+        if all(task.auc == 0 for task in self.fitted):
+            found.append(
+                "no fine-tune of these tasks beats zero-shot, so nothing is learnt of labels "
+                "needed: look at the learning rate, at more labels or at another model"
+            )
         x, auc = columns(self.fitted)
         moved = dfbetas(x, scale(self.line.kind, auc))
         if self.curve.kind == "beta" and self.prior is None:
