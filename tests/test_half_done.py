@@ -44,13 +44,12 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_select_and_score(tiny_model, tmp_path, kind):
+def test_select_and_score(tiny_model, tmp_path):
     (tmp_path / "rows.csv").write_text("text\n" + "".join(f"row {i}\n" for i in range(40)))
     words = ["select", "--model", tiny_model, "--data", tmp_path / "rows.csv", "--text", "text"]
     words += ["--choices", "yes,no", "--n", "8", "--max-new-tokens", "2", "--out"]
     out = tmp_path / "out"
-    (calls,) = interrupted(kind, (*words, out))
+    (calls,) = interrupted("kill", (*words, out))
     assert calls > 4
     ours = files(out)
     records = json.loads(ours["selection.json"])["rows"]
@@ -58,12 +57,11 @@ def test_select_and_score(tiny_model, tmp_path, kind):
     assert [one["text_hash"] for one in handed_out] == [one["text_hash"] for one in records]
     filled = [{**r, "label": ("yes", "no")[i % 2]} for i, r in enumerate(records)]
     (out / "to_annotate.jsonl").write_bytes(write_lines(filled))
-    interrupted(kind, ("score", "--model", tiny_model, "--out", out))
+    interrupted("full", ("score", "--model", tiny_model, "--out", out))
     assert {"coslow.json", "cosines.parquet"} <= files(out).keys()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_one_file_is_the_old_one_until_it_is_the_new_one(local_run, tiny_model, tmp_path, kind):
+def test_one_file_is_the_old_one_until_it_is_the_new_one(local_run, tiny_model, tmp_path):
     storage = tmp_path / "storage"
     shutil.copytree(local_run, storage)
     config = write_config(tmp_path, run_values(tiny_model, storage))
@@ -72,7 +70,7 @@ def test_one_file_is_the_old_one_until_it_is_the_new_one(local_run, tiny_model, 
         path.write_bytes(b"the old one")
     options = ("--family", "llama-3.1-8b-instruct", "--cos-low", "0.65", "--plot", plot)
     export = ("export", "-c", config, "--file", archive)
-    interrupted(kind, export, ("report", "-c", config), ("predict", *options))
+    interrupted("full", export, ("report", "-c", config), ("predict", *options))
     plan = make_plan(parse_config(run_values(tiny_model, storage), "test"))
     assert archive.read_bytes() == export_results(plan)
     assert (storage / "tiny" / "report.html").read_bytes().endswith(b"</html>")
