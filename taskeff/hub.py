@@ -39,9 +39,9 @@ def _unreached(endpoint: str) -> str | None:
 
 
 def _stay_offline() -> None:
-    import datasets
+    from datasets import config as of_datasets
     from huggingface_hub import constants
 
     os.environ["HF_HUB_OFFLINE"] = "1"  # for the processes that are started
     constants.HF_HUB_OFFLINE = True
-    datasets.config.HF_HUB_OFFLINE = datasets.config.HF_DATASETS_OFFLINE = True
+    of_datasets.HF_HUB_OFFLINE = of_datasets.HF_DATASETS_OFFLINE = True
