@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from taskeff.nesting import json_of
+from taskeff.schema import decoded
 from taskeff.storage import safe_part
 
 
@@ -119,7 +119,7 @@ class TrainingConfig(Section):
         if not isinstance(value, str | Path):
             return value
         try:
-            content = json_of(Path(value).read_text(encoding="utf-8"))
+            content = decoded(Path(value).read_bytes())
         except (OSError, ValueError) as error:
             raise ValueError(f"{value}: not a readable JSON file: {error}") from None
         if not isinstance(content, dict):

@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from pydantic import BaseModel, ValidationError
 
 from taskeff.config import RunConfig
-from taskeff.errors import ConfigError, hide, yaml_fault
-from taskeff.nesting import check_yaml
+from taskeff.errors import ConfigError, DataError, hide, yaml_fault
+from taskeff.yaml_file import read_yaml
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -38,10 +38,12 @@ def read_values(path: str | Path, overrides: list[str] | None) -> dict[Any, Any]
     """The keys and values of a YAML file, with overrides applied; raises like `load_config`."""
     path = Path(path)
     try:
-        check_yaml(path.read_bytes())
+        read_yaml(path)  # within bounds; OmegaConf writes aliases out
         loaded = OmegaConf.load(path)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file") from None
+    except DataError as error:
+        raise ConfigError(str(error)) from None
     except Exception as error:  # noqa: BLE001 - YAML's and OmegaConf's readers raise what they like
         raise ConfigError(f"{path}: not a readable configuration: {yaml_fault(error)}") from None
     return overridden(loaded, overrides, str(path))

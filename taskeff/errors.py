@@ -17,6 +17,11 @@ def hide(secret: str) -> None:
         _hidden.add(secret)
 
 
+def hidden() -> frozenset[str]:
+    """What `hide` was told so far, for the processes of one's own that are to know it too."""
+    return frozenset(_hidden)
+
+
 def redact(text: str) -> str:
     """`text` fit to be written and printed: no user, password or query string in its URIs, nothing
     that a configuration took from the environment."""
@@ -39,6 +44,10 @@ class TaskeffError(Exception):
 
     def __str__(self) -> str:
         return redact(super().__str__())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Ray and Tune keep errors in files, and who reads them does not know what is hidden.
+        return type(self), tuple(redacted(list(self.args)))
 
 
 class ConfigError(TaskeffError):

@@ -23,11 +23,16 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from taskeff.errors import ClusterError, StorageError
+from pydantic import ConfigDict, Field
+
+from taskeff.errors import ClusterError, StorageError, TaskeffError
+from taskeff.schema import Artefact, Number, Text, Whole, checked
 from taskeff.storage import Store, canonical_json
 
 FOLDER = "lease"
+_YEAR_9999 = 253402300799
 Part = tuple[int, int]
 """(i, n): the i-th of n shares of a run, counted from 0."""
 _NAME = re.compile(r"(?:(\d+)-of-(\d+)\.)?(\d{8})\.json")
@@ -42,6 +47,15 @@ class Holder:
     pid: int
     expires: float
     """Seconds since the epoch."""
+
+
+class _Holding(Artefact):
+    model_config = ConfigDict(extra="forbid")
+
+    owner: Text
+    machine: Text
+    pid: Annotated[Whole, Field(ge=1, le=2**31 - 1)]
+    expires: Annotated[Number, Field(ge=0, le=_YEAR_9999)]
 
 
 class Lease:
@@ -171,8 +185,9 @@ class Lease:
 
     def _holder(self, part: Part | None, number: int) -> Holder | None:
         try:
-            return Holder(**self._store.read_json(_name(part, number)))
-        except (StorageError, TypeError):
+            found = self._store.read_json(_name(part, number))
+            return Holder(**checked(found, _Holding, FOLDER))
+        except TaskeffError:
             # Released or replaced while it was read, or cut short: nobody renews that one.
             return None
 

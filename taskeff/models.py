@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from taskeff.errors import ClusterError, ModelError, first_line
-from taskeff.nesting import json_of
+from taskeff.schema import decoded
 from taskeff.tasks.prompts import template_hash
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def check_weights(config: ModelConfig) -> None:
     if os.path.exists(index):
         try:
             with open(index, encoding="utf-8") as file:
-                named = set(json_of(file.read())["weight_map"].values())
+                named = set(decoded(file.read())["weight_map"].values())
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise ModelError(f"{index}: not a readable index; download the model again") from None
         missing = sorted(name for name in named if not os.path.exists(os.path.join(folder, name)))

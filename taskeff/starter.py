@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from taskeff.errors import ConfigError
+from taskeff.errors import ConfigError, StorageError
+from taskeff.storage import Store
 
 
 def starters() -> dict[str, Path]:
@@ -57,10 +58,11 @@ def write_new(files: Mapping[Path, bytes]) -> list[Path]:
                 f"{', '.join(other)} would be overwritten; give another folder or move it away"
             )
         for path, data in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            Store(str(path.parent)).write_bytes(data, path.name)
     except OSError as error:
-        raise ConfigError(f"{error.filename}: cannot be written: {error.strerror}") from None
+        raise ConfigError(f"{error.filename}: cannot be read: {error.strerror}") from None
+    except StorageError as error:
+        raise ConfigError(f"{path}: cannot be written: {error}") from None
     return list(files)
 
 

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, TypeVar
 
@@ -24,8 +24,8 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taskeff.errors import StorageError, redact
-from taskeff.nesting import json_of
+from taskeff.errors import StorageError, TaskeffError, redact
+from taskeff.schema import decoded
 
 log = logging.getLogger(__name__)
 
@@ -189,13 +189,18 @@ class Store:
         """The JSON value at `parts`; what is missing or no JSON (cut short, say) is an error."""
         return self._decoded(self.read_bytes(*parts), parts)
 
-    def find_json(self, files: Mapping[Key, Sequence[str]]) -> dict[Key, Any]:
+    def find_json(
+        self,
+        files: Mapping[Key, Sequence[str]],
+        check: Callable[[Key, Any, str], None] = lambda *_: None,
+    ) -> dict[Key, Any]:
         """The JSON values of those of `files` that are there, read side by side, a request each.
 
-        A file that is cut short counts as missing, with a warning.
+        A file that is cut short or that `check` refuses counts as missing, with a warning.
 
         Args:
             files: any key -> the parts of its file's path.
+            check: called with key, value and the file's name; raises TaskeffError.
         """
         with ThreadPoolExecutor(READS_AT_ONCE) as pool:
             contents = list(pool.map(lambda parts: self.find(*parts), files.values()))
@@ -203,8 +208,10 @@ class Store:
         for (key, parts), data in zip(files.items(), contents, strict=True):
             if data is not None:
                 try:
-                    found[key] = self._decoded(data, parts)
-                except StorageError as error:
+                    value = self._decoded(data, parts)
+                    check(key, value, self._name(*parts))
+                    found[key] = value
+                except TaskeffError as error:
                     log.warning("%s; it counts as missing", error)
         return found
 
@@ -240,7 +247,7 @@ class Store:
 
     def _decoded(self, data: bytes, parts: Sequence[str]) -> Any:
         try:
-            return json_of(data)
+            return decoded(data)
         except ValueError as error:
             raise StorageError(f"{self._name(*parts)} is not JSON: {error}") from None
 

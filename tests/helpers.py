@@ -14,6 +14,23 @@ from taskeff.coslow.result import RESULT, TABLE
 from taskeff.run.plan import Plan
 
 TASKS = ("name_gender", "part_of_speech", "sentiment_words")
+SELECTION: dict[str, Any] = {
+    "rendered": False,
+    "max_new_tokens": 4,
+    "settings": {},
+    "pool": {
+        **dict.fromkeys(("rows", "rows_in"), 3),
+        **dict.fromkeys(("duplicates", "left_out", "held_out", "beyond_cap", "escaped"), 0),
+        "note": "",
+    },
+    "unscored": 0,
+    "n_scored": 3,
+    "candidates": 3,
+    "problems": [],
+    "mean_confidence": 0.5,
+    "control": [],
+}
+"""What a selection holds beside its rows."""
 
 
 def run_values(model: Path, storage: Path | str, **changes) -> dict:
@@ -48,6 +65,9 @@ def publish_signal(plan: Plan, task: str, cos_low: float, about: float = 0.02) -
         "random_cosine": 0.3,
         "mean_confidence": 0.7,
         "n_labels": 2,
+        "n_pool": 80,
+        "n_examples": 8,
+        "seed": 0,
     }
     plan.folder(task).write_json(result, RESULT)
     return result

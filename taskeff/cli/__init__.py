@@ -8,11 +8,11 @@ import warnings
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from taskeff.cli import estimate, families, init, label, pilot, rank, run, signal
 from taskeff.errors import TaskeffError
+from taskeff.screen import Screen, shown_streams
 
 INTERRUPTED = 130
 """What typer makes of a KeyboardInterrupt, without a word: 128 + SIGINT, as shells do."""
@@ -49,15 +49,15 @@ def main() -> None:
     # What libraries warn of is no line of ours; -W or PYTHONWARNINGS brings it back.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        with warnings.catch_warnings():
+        with shown_streams(), warnings.catch_warnings():
             if not sys.warnoptions:
                 warnings.simplefilter("ignore")
             app()
     except TaskeffError as error:
         line = Text.assemble(("error:", "bold red"), f" {error}")
-        Console(stderr=True).print(line, soft_wrap=True)
+        Screen(stderr=True).print(line, soft_wrap=True)
         sys.exit(2)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
-            Console(stderr=True).print("stopped; the same command goes on where this one ended")
+            Screen(stderr=True).print("stopped; the same command goes on where this one ended")
         raise

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from taskeff.cli.options import AsJson, show
+from taskeff.screen import Screen
 
 if TYPE_CHECKING:
     from taskeff.estimate.budget import Estimate
@@ -153,21 +153,20 @@ def predict(
 
 def _read_scored(path: Path) -> tuple[float, dict[str, Any]]:
     from taskeff.errors import ConfigError
+    from taskeff.estimate.calibration_file import Scored
+    from taskeff.schema import checked
     from taskeff.storage import Store
 
     record = Store(str(path.parent)).read_json(path.name)
-    try:
-        return float(record["cos_low"]), record["fingerprint"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"--scored {path}: not a result of `taskeff score` ({error!r}); give its coslow.json"
-        ) from None
+    where = f"--scored {path}: not the coslow.json of `taskeff score`"
+    checked(record, Scored, where, ConfigError)
+    return float(record["cos_low"]), record["fingerprint"]
 
 
 def _say(estimate: Estimate, further: dict[str, Any], options: list[Sharpening]) -> None:
     from taskeff.estimate import words
 
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = Screen(soft_wrap=True, highlight=False, markup=False)
     console.print(words.headline(estimate))
     console.print(words.uncertainty(estimate))
     console.print(words.efficiency(estimate))

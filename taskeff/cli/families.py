@@ -16,15 +16,14 @@ def families(as_json: AsJson = False) -> None:
     """The families that `--family` knows by name: model, tasks, evidence, caveat."""
     import json
 
-    from rich.console import Console
-
     from taskeff.estimate.family_files import bundled_families
+    from taskeff.screen import Screen
 
     found = [_about(name) for name in bundled_families()]
     if as_json:
         print(json.dumps(found, indent=1))
         return
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = Screen(highlight=False, soft_wrap=True, markup=False)
     for one in found:
         model, tasks = one["model"] or "any model", one["tasks"]
         rests = f"{tasks} tasks with curves" if tasks else "shipped as parameters"

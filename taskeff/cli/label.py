@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,15 +40,11 @@ def label(
 
 
 def _ask(sheet: Sheet) -> None:
-    from rich.console import Console
-
     from taskeff.cli.terminal import label as ask
+    from taskeff.screen import Screen
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal that is not UTF-8 shows what it can.
-        sys.stdout.reconfigure(errors="replace")
     try:
-        ask(sheet, Console(highlight=False))
+        ask(sheet, Screen(highlight=False))
     finally:
         print()
         print(f"{_standing(sheet)} in {sheet.path}")

@@ -45,11 +45,10 @@ def pilot(
 
     Stopped and started again it goes on where it was; more budgets or draws measure only those.
     """
-    from rich.console import Console
-
     from taskeff.estimate.calibration import Calibration
     from taskeff.run.pilot import RESULT, pilot_config
     from taskeff.run.pilot import pilot as run
+    from taskeff.screen import Screen
 
     measured = dict(Calibration.load(family).fingerprint) if family else None
     config = pilot_config(
@@ -63,7 +62,7 @@ def pilot(
         cluster={} if ray else _this_machine(),
         overrides=overrides or (),
     )
-    console = Console(stderr=as_json, quiet=quiet)
+    console = Screen(stderr=as_json, quiet=quiet)
     found = run(
         config,
         labels=labels or (),

@@ -34,12 +34,11 @@ def rank(
     With -c FILE the options may stand in the file; without it --manifest, --model, --family and
     --out are needed. Data sets are measured as the family was.
     """
-    from rich.console import Console
-
     from taskeff.config_file import load_config, overridden, parse_config
     from taskeff.errors import ConfigError
     from taskeff.rank_config import RankConfig
     from taskeff.run.ranking import rank as run
+    from taskeff.screen import Screen
 
     given = {"manifest": manifest, "family": family, "out": out}
     dotted = [f"{key}={value}" for key, value in given.items() if value is not None]
@@ -65,7 +64,7 @@ def rank(
         loaded = parse_config(
             overridden(values, overrides, "the options"), "the options", RankConfig
         )
-    console = Console(quiet=quiet)
+    console = Screen(quiet=quiet)
     if local:
         from taskeff.run.inline import InProcess
 

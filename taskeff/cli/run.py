@@ -137,9 +137,8 @@ def calibrate(
     With --tasks or --budgets only those cells are trained and published. --local needs no Ray and
     measures seed by seed, cheap cells first. Several -c end in a page that compares the families.
     """
-    from rich.console import Console
-
     from taskeff.run.driver import calibrate as run
+    from taskeff.screen import Screen
 
     if local or part:
         from taskeff.run.inline import InlineExecutor as Executor
@@ -147,7 +146,7 @@ def calibrate(
         from taskeff.distributed.executor import RayExecutor as Executor
     from taskeff.storage import Store
 
-    console = Console(quiet=quiet)
+    console = Screen(quiet=quiet)
     loaded = [_config(config, overrides) for config in configs]
     if len(loaded) > 1:
         from taskeff.run.families import calibrate_families

@@ -207,9 +207,10 @@ def kernel_lines(found: dict[str, Any]) -> list[str]:
 
 def dtype_of_selection(out: Path) -> str:
     """The precision that `select` loaded the model in."""
+    from taskeff.coslow.selection import read_selection
     from taskeff.storage import Store
 
-    return str(Store(str(out)).read_json("selection.json")["fingerprint"]["dtype"])
+    return str(read_selection(Store(str(out)))["fingerprint"].get("dtype"))
 
 
 def measured_as(family: str | None, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -251,10 +252,11 @@ def one_of(option: str, value: str, allowed: Any) -> None:
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int], None]]:
     """A bar on standard error where that is a terminal."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
+    from taskeff.screen import Screen
+
+    console = Screen(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} rows"))
     bar = Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal)
     with bar:

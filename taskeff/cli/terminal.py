@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -22,7 +21,7 @@ def label(sheet: Sheet, console: Console) -> None:
     """
     rows = sheet.left
     if sheet.instruction:
-        console.print(Text(printable(sheet.instruction), style="dim"))
+        console.print(Text(sheet.instruction, style="dim"))
     at = 0
     while True:
         if at < len(rows):
@@ -52,10 +51,10 @@ def _show(sheet: Sheet, place: int, console: Console) -> None:
     console.print()
     of = f"row {place + 1} of {len(sheet.records)}"
     console.print(Text(f"{of}, {sheet.labelled} labelled", style="bold"))
-    console.print(Text(printable(sheet.records[place]["text"])))
+    console.print(Text(sheet.records[place]["text"]))
     if sheet.choices:
         menu = [
-            Text.assemble((f"{key} ", "bold") if key and key != choice else "", printable(choice))
+            Text.assemble((f"{key} ", "bold") if key and key != choice else "", choice)
             for key, choice in zip(keys(sheet.choices), sheet.choices, strict=True)
         ]
         console.print(Text("   ").join(menu))
@@ -87,11 +86,3 @@ def _label(answer: str, choices: Sequence[str] | None, console: Console) -> str 
     if found is None:
         console.print(Text(f"{answer!r} is none of the labels; give a number or a label"))
     return found
-
-
-def printable(text: str) -> str:
-    """`text` without the control characters that would steer a terminal."""
-    return "".join(
-        char if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs") else "\ufffd"
-        for char in text
-    )

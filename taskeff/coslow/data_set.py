@@ -9,16 +9,37 @@ from typing import TYPE_CHECKING, Any
 from taskeff.config import CosLowConfig
 from taskeff.coslow.handoff import Form
 from taskeff.coslow.pool import Pool
+from taskeff.coslow.selection import SELECTION, Selection
 from taskeff.coslow.shards import PoolScores, Shard, read_parts, read_shards
 from taskeff.errors import DataError, StorageError
+from taskeff.schema import Artefact, Count, Text, checked
 from taskeff.storage import Store
 from taskeff.tasks.account import HELD_OUT, NOT_KEPT, REPEATED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+POOL = "pool.json"
 POOL_FACTS = ("rows_in", "duplicates", "left_out", "held_out", "beyond_cap", "escaped", "note")
 """What `pool.json` and `selection.json` say of the rows that were read."""
+
+
+class PoolFile(Artefact):
+    """What `pool.json` holds."""
+
+    made_with: Text
+    stamp: list[dict[str, Text]]
+    parts: list[Text]
+    rows_in: Count
+    duplicates: Count
+    left_out: Count
+    held_out: Count
+    beyond_cap: Count
+    escaped: Count
+    note: Text | None
+
+
+_PUBLISHED: dict[str, type[Artefact]] = {POOL: PoolFile, SELECTION: Selection}
 
 
 @dataclass(frozen=True)
@@ -48,11 +69,16 @@ class DataSet:
 
 
 def published(folder: Store, name: str) -> dict[str, Any] | None:
-    """A step's file, None where it is missing or was cut off."""
+    """A step's file, None where it is missing or was cut off.
+
+    Raises:
+        DataError: it holds something else than the step writes; names file and field.
+    """
     try:
-        return folder.read_json(name)
+        found = folder.read_json(name)
     except StorageError:
         return None
+    return checked(found, _PUBLISHED[name], folder.path(name))
 
 
 def shards_to_score(data: DataSet, tokenizer: PreTrainedTokenizerBase) -> Iterator[Shard]:
@@ -104,12 +130,12 @@ def shards_to_score(data: DataSet, tokenizer: PreTrainedTokenizerBase) -> Iterat
         "escaped": escaped,
         "note": rows.note,
     }
-    data.folder.write_json(found, "pool.json")
+    data.folder.write_json(found, POOL)
 
 
 def scored_pool(data: DataSet) -> dict[str, Any] | None:
     """`pool.json`, if it is of the source as it is now and all its parts are there."""
-    found = published(data.folder, "pool.json")
+    found = published(data.folder, POOL)
     if found is None or found["made_with"] != data.made_with or found["stamp"] != data.pool.stamp():
         return None
     return found if set(found["parts"]) <= set(data.folder.names()) else None
@@ -117,4 +143,4 @@ def scored_pool(data: DataSet) -> dict[str, Any] | None:
 
 def read_confidences(folder: Store) -> PoolScores:
     """The confidences of a scored pool."""
-    return read_parts(folder, folder.read_json("pool.json")["parts"])
+    return read_parts(folder, (published(folder, POOL) or {"parts": []})["parts"])

@@ -15,8 +15,9 @@ from taskeff.coslow.data_set import POOL_FACTS, DataSet, published, scored_pool
 from taskeff.coslow.handoff import hand_off, read_labels, to_annotate
 from taskeff.coslow.pool import PoolAbout
 from taskeff.coslow.select import select
+from taskeff.coslow.selection import SELECTION
 from taskeff.coslow.shards import read_parts
-from taskeff.errors import DataError, TaskeffError, redact
+from taskeff.errors import DataError, StorageError, TaskeffError, redact
 from taskeff.storage import Store, digest
 from taskeff.tasks.account import BEYOND_CAP, HELD_OUT, NOT_KEPT, REPEATED, UNSCORED, Account
 from taskeff.tasks.prompts import Prompter
@@ -37,7 +38,7 @@ class Waiting:
 
 def drawn(data: DataSet) -> dict[str, Any] | None:
     """`selection.json`, None where it is missing or of other inputs."""
-    pool, found = scored_pool(data), published(data.folder, "selection.json")
+    pool, found = scored_pool(data), published(data.folder, SELECTION)
     if pool is None or found is None or found.get("made_from") != _made_from(data, pool):
         return None
     return found
@@ -92,14 +93,13 @@ def draw(data: DataSet, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         "control": [vars(example) for example in examples[n:]],
         "handed_out": None,
     }
+    files: dict[str, bytes] = {}
     if any(not record["label"] for record in records):
         rehearse(data, records, about.prompter(tokenizer))
         files = hand_off(records, data.form, about.choices, about.description)
-        for name, content in files.items():
-            data.folder.write_bytes(content, name)
         name = next(iter(files))
         found["handed_out"] = {"name": name, "digest": digest(files[name].decode())}
-    data.folder.write_json(found, "selection.json")
+    _publish(data, files, found)
     return found
 
 
@@ -114,6 +114,30 @@ def account_of(selection: Mapping[str, Any]) -> Account:
         UNSCORED: selection["unscored"],
     }
     return Account(pool["rows_in"], left_out, selection["problems"], pool["escaped"])
+
+
+def _publish(data: DataSet, files: Mapping[str, bytes], selection: Mapping[str, Any]) -> None:
+    """The files to label and then, as their marker, `selection.json`; none where one fails.
+
+    Raises:
+        DataError: a file of that name holds something else, labels perhaps.
+    """
+    folder = data.folder
+    for name, content in files.items():
+        # What a call that was killed left behind is the same to the byte.
+        if folder.find(name) not in (None, content):
+            raise DataError(
+                f"{folder.path(name)} is there already, with other rows or with labels; move it "
+                "away, or give another folder"
+            )
+    try:
+        for name, content in files.items():
+            folder.write_bytes(content, name)
+        folder.write_json(selection, SELECTION)
+    except StorageError:
+        for name in files:
+            folder.remove(name)
+        raise
 
 
 def rehearse(data: DataSet, records: Sequence[Mapping[str, Any]], prompter: Prompter) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from taskeff.config import CosLowConfig
 from taskeff.coslow.confidence import prompt_room, truncated
 from taskeff.coslow.gradients import Gram, LoRA, gradient_gram
 from taskeff.coslow.pool import prompter_of
 from taskeff.coslow.statistic import coslow, few
+from taskeff.errors import DataError
+from taskeff.schema import Artefact, Cosine, Count, Number, Text, Whole, checked
 from taskeff.storage import Store, digest
 from taskeff.tasks.account import NO_GRADIENT, Account
 from taskeff.tasks.task import Example
@@ -41,6 +44,42 @@ TABLE = (
     "seed",
 )
 """What of a result goes into tables, and what one that was measured before 0.2 has."""
+
+
+class CosLowResult(Artefact):
+    """What `coslow.json` holds at least."""
+
+    task: Text
+    cos_low: Cosine
+    cos_low_low: Cosine
+    cos_low_high: Cosine
+    mean_cosine: Cosine
+    balanced_cosine: Cosine | None = None
+    random_cosine: Cosine | None
+    mean_confidence: Number
+    gradient_norm: Annotated[Number, Field(ge=0)]
+    n_pool: Count
+    n_examples: Annotated[Count, Field(ge=2)]
+    n_labels: Count | None
+    seed: Whole
+
+
+def read_result(folder: Store, task: str) -> dict[str, Any]:
+    """`coslow.json` of the task.
+
+    Raises:
+        TaskeffError: it is missing, cut short, no such result or another task's.
+    """
+    found = folder.read_json(RESULT)
+    check_result(task, found, folder.path(RESULT))
+    return found
+
+
+def check_result(task: str, value: Any, where: str) -> None:
+    """Refuse what is no CoS-Low of the task; raises DataError with file and field."""
+    checked(value, CosLowResult, where)
+    if value["task"] != task:
+        raise DataError(f"{where}: task: {value['task']!r:.60}, expected {task!r}")
 
 
 def measure(

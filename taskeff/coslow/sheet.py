@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from taskeff.coslow.handoff import read_part, write_lines
+from taskeff.coslow.selection import SELECTION, read_selection
 from taskeff.errors import ConfigError, DataError
 from taskeff.storage import Store, digest
 from taskeff.tasks.metrics import choice_of
@@ -87,25 +88,19 @@ def open_sheet(out: Path | str) -> Sheet:
             for more than missing labels.
     """
     folder = Store(str(out))
-    if not folder.exists("selection.json"):
+    if not folder.exists(SELECTION):
         raise ConfigError(
             f"{out} holds no selection.json; choose what to label with `taskeff select --out {out}`"
         )
-    selection = folder.read_json("selection.json")
-    try:
-        rows, handed_out = selection["rows"], selection["handed_out"]
-        stated = {
-            "task": selection["task"],
-            "model": _model(selection["fingerprint"]),
-            "instruction": selection["description"],
-            "choices": selection["choices"],
-            "digest": digest([selection["made_from"], [row["text_hash"] for row in rows]]),
-        }
-    except (KeyError, TypeError) as error:
-        raise DataError(
-            f"{out}/selection.json is not what this `taskeff select` writes ({error!r}); "
-            "select again into another folder"
-        ) from None
+    selection = read_selection(folder)
+    rows, handed_out = selection["rows"], selection["handed_out"]
+    stated = {
+        "task": selection["task"],
+        "model": _model(selection["fingerprint"]),
+        "instruction": selection["description"],
+        "choices": selection["choices"],
+        "digest": digest([selection["made_from"], [row["text_hash"] for row in rows]]),
+    }
     if handed_out is None:
         raise DataError(f"{out}: all rows came with their labels; go on with `taskeff score`")
     # What is there is noted before it is read: a change in between is then seen when writing.
@@ -123,8 +118,8 @@ def open_sheet(out: Path | str) -> Sheet:
 
 def _model(fingerprint: Mapping[str, Any]) -> str:
     """The model to score with, as far as a selection knows it: of a folder only its name."""
-    is_folder = str(fingerprint["revision"]).startswith("sha256:")
-    return "MODEL" if is_folder else str(fingerprint["model"])
+    is_folder = str(fingerprint.get("revision")).startswith("sha256:")
+    return "MODEL" if is_folder else str(fingerprint.get("model", "MODEL"))
 
 
 def keys(choices: Sequence[str]) -> list[str | None]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from taskeff.curves.curve import CurvePoint, TaskCurve, data_efficiency
 from taskeff.errors import DataError
-from taskeff.nesting import json_of
+from taskeff.schema import decoded
 
 _METRICS = ("accuracy", "exact_string_match_accuracy")
 
@@ -191,7 +191,7 @@ def read_task_scores(file: str | Path) -> dict[int, float]:
 
 def _read_object(file: Path) -> dict[str, Any]:
     try:
-        value = json_of(file.read_text(encoding="utf-8"))
+        value = decoded(file.read_bytes())
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}); check the path") from None
     except ValueError as error:

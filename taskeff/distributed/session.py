@@ -8,17 +8,18 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from taskeff.config import ClusterConfig
-from taskeff.errors import ClusterError
+from taskeff.errors import ClusterError, hidden, hide
 from taskeff.memory import return_memory
 
 if TYPE_CHECKING:
     from ray.data import DataContext
 
+_AUTH_MODE = "RAY_AUTH_MODE"
 # One thread per worker; spinning OpenMP threads are ten times slower when all cores are busy.
 _WORKER_ENV = {
     "OMP_NUM_THREADS": "1",
@@ -39,13 +40,15 @@ def fixed_resources() -> Mapping[str, float] | None:
 def ray_session(cluster: ClusterConfig | None = None) -> Iterator[None]:
     """Use the Ray that is running (`RAY_ADDRESS`, or this process's own); else start a local one.
 
-    A local cluster listens on loopback only and ends with the session.
+    A local cluster ends with the session. Ray binds its ports on every interface, so its token is
+    what keeps others out; see docs/security.md.
 
     Args:
         cluster: what training will ask of a local cluster; None where nothing is trained.
 
     Raises:
-        ClusterError: a local cluster is to be started and this machine cannot hold one job.
+        ClusterError: a local cluster is to be started and this machine cannot hold one job, or Ray
+            started it without a token.
     """
     if ray.is_initialized():
         yield
@@ -58,10 +61,11 @@ def ray_session(cluster: ClusterConfig | None = None) -> Iterator[None]:
     if address:
         env_vars = {key: value for key, value in _WORKER_ENV.items() if key not in _job_env()}
         with _quiet_backend():
-            ray.init(address=address, runtime_env={"env_vars": env_vars}, log_to_driver=False)
+            ray.init(address=address, runtime_env=_runtime_env(env_vars), log_to_driver=False)
     else:
         if cluster is not None:
             _check_machine(cluster)
+        _ask_for_token()
         with _quiet_backend():
             ray.init(
                 address="local",  # never a cluster that happens to run on this machine
@@ -69,14 +73,41 @@ def ray_session(cluster: ClusterConfig | None = None) -> Iterator[None]:
                 # cores.
                 num_cpus=(os.cpu_count() or 1) + 1,
                 include_dashboard=False,
-                runtime_env={"env_vars": _LOCAL_ENV},
+                runtime_env=_runtime_env(_LOCAL_ENV),
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
     try:
+        if not address and os.environ.get(_AUTH_MODE) != "token":
+            raise ClusterError("Ray started a local cluster without a token; install ray>=2.59")
         yield
     finally:
         ray.shutdown()
+
+
+def _ask_for_token() -> None:
+    """A local cluster asks for its token, whatever the environment says.
+
+    Ray reads the mode when it is imported. Where none is set a local cluster turns the token on
+    itself, for this process too.
+    """
+    if os.environ.get(_AUTH_MODE) != "token":
+        os.environ.pop(_AUTH_MODE, None)
+    # Metrics are served to whoever asks, without a token.
+    os.environ.setdefault("RAY_enable_metrics_collection", "0")
+
+
+def _runtime_env(env_vars: Mapping[str, str]) -> dict[str, Any]:
+    """Of every worker: what is hidden here is hidden in its logs and errors too."""
+    found: dict[str, Any] = {"env_vars": dict(env_vars)}
+    if secrets := hidden():
+
+        def hide_here() -> None:
+            for secret in secrets:
+                hide(secret)
+
+        found["worker_process_setup_hook"] = hide_here
+    return found
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import numpy as np
 
 from taskeff.errors import EstimateError
 from taskeff.estimate.beta_curve import Rise
+from taskeff.estimate.calibration_file import CalibrationFile
 from taskeff.estimate.family_files import located, read_family
 from taskeff.estimate.points import TaskPoint, check_points, columns, point_from_dict
 from taskeff.estimate.prior import MIN_RISES, CurvePrior, fit_prior
@@ -36,6 +37,7 @@ from taskeff.estimate.regression import (
     scale,
 )
 from taskeff.estimate.shapes import Beta, CurveShape, shape_from_dict
+from taskeff.schema import checked
 
 if TYPE_CHECKING:
     from taskeff.storage import Store
@@ -117,6 +119,11 @@ class Calibration:
             return tuple(found)
         if n < 10:
             found.append(f"calibrated on {n} tasks only; below 10 the fit is a guess")
+        if all(task.auc == 0 for task in self.fitted):
+            found.append(
+                "no fine-tune of these tasks beats zero-shot, so nothing is learnt of labels "
+                "needed: look at the learning rate, at more labels or at another model"
+            )
         x, auc = columns(self.fitted)
         moved = dfbetas(x, scale(self.line.kind, auc))
         if self.curve.kind == "beta" and self.prior is None:
@@ -261,13 +268,19 @@ class Calibration:
             where: its file, for messages.
 
         Raises:
-            EstimateError: another schema, or a field missing.
+            EstimateError: another schema, or a field that is missing or out of range.
         """
         try:
             if value["schema"] != SCHEMA:
                 raise EstimateError(
                     f"{where}: schema {value['schema']!r}, expected {SCHEMA}; calibrate again"
                 )
+            checked(
+                value,
+                CalibrationFile,
+                f"{where}: unlike a calibration, calibrate again",
+                EstimateError,
+            )
             line = None if value["fit"] is None else Line(**value["fit"])
             common: dict[str, Any] = {
                 "family": value["family"],

@@ -21,9 +21,8 @@ from pydantic import (
 
 from taskeff.errors import DataError, EstimateError
 from taskeff.estimate.posterior import Pilot, Score
-from taskeff.nesting import json_of
+from taskeff.schema import decoded, reasons
 from taskeff.tasks.readers import format_of, read_file
-from taskeff.tasks.spec import reasons
 
 
 def _number(value: object) -> object:
@@ -34,8 +33,8 @@ def _number(value: object) -> object:
 
 
 Share = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1, allow_inf_nan=False)]
-Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
-Rows = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_number)]
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1, le=10**12)]
+Rows = Annotated[Annotated[int, Field(ge=1, le=10**12)] | None, BeforeValidator(_number)]
 
 
 class _Row(BaseModel):
@@ -179,7 +178,7 @@ def read_pilots(path: str | Path) -> PilotFile:
 def _object(path: str | Path) -> Mapping[str, Any] | None:
     """The file as one JSON object; None where it is none, or unreadable, which a reader says."""
     try:
-        value = json_of(Path(path).read_text(encoding="utf-8"))
+        value = decoded(Path(path).read_bytes())
     except (OSError, ValueError):
         return None
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None

@@ -14,7 +14,7 @@ from taskeff.estimate.beta_curve import fit_rise
 from taskeff.estimate.calibration import Calibration, TaskPoint, fit_calibration
 from taskeff.estimate.posterior import Score
 from taskeff.estimate.regression import FitKind
-from taskeff.estimate.shapes import fit_shape
+from taskeff.estimate.shapes import fit_shape, rises_at_all
 
 CONTROLS = (
     "random_cosine",
@@ -137,9 +137,11 @@ def fit_run(
         )
         for name, curve in curves.items()
     ]
+    # Flat curves have no shape to fit; what was measured is still worth its report.
+    shape = settings.shape if any(map(rises_at_all, curves.values())) else "power"
     return fit_calibration(
         points,
-        curve=fit_shape(list(curves.values()), settings.shape, list(rises.values())),
+        curve=fit_shape(list(curves.values()), shape, list(rises.values())),
         cap=settings.cap,
         family=settings.family,
         fingerprint=settings.fingerprint,

@@ -162,6 +162,11 @@ def shape_from_dict(kind: str, parameters: Mapping[str, Any]) -> CurveShape:
         raise EstimateError(f"curve 'beta' has no {error}; calibrate the family again") from None
 
 
+def rises_at_all(curve: TaskCurve) -> bool:
+    """Whether a curve's shape can be told: it leaves zero-shot, and not at the first label."""
+    return 0 < curve.auc < float(curve.y[-1])
+
+
 def fit_shape(
     curves: Sequence[TaskCurve], kind: str = "beta", rises: Sequence[Rise | None] | None = None
 ) -> CurveShape:
@@ -184,7 +189,7 @@ def fit_shape(
         return Power()
     if kind != "beta":
         raise EstimateError(f"curve {kind!r} is not known; choose 'power' or 'beta'")
-    risen = [curve for curve in curves if 0 < curve.auc < float(curve.y[-1])]
+    risen = list(filter(rises_at_all, curves))
     if not risen:
         raise EstimateError("no measured curve rises above zero-shot: cannot fit a curve shape")
 

@@ -12,7 +12,7 @@ from taskeff.curves.curve import TaskCurve, data_efficiency
 from taskeff.curves.published import curve_from_dict, read_task_scores
 from taskeff.errors import DataError, EstimateError
 from taskeff.estimate.calibration import Calibration
-from taskeff.nesting import json_of
+from taskeff.schema import decoded
 
 SIGNALS = ("sibling_area", "sibling_share")
 
@@ -99,7 +99,7 @@ def _measured(where: str) -> dict[str, tuple[int, dict[str, float]]]:
     file = Path(where)
     if file.suffix == ".json" and file.is_file():
         try:
-            value: Any = json_of(file.read_text(encoding="utf-8"))
+            value: Any = decoded(file.read_bytes())
             if "mode" in value:
                 curves = [curve_from_dict(task) for task in value["tasks"].values()]
                 return {c.name: (c.cap, signals_of(c)) for c in curves if c.status != "short"}

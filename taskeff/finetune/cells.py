@@ -10,11 +10,14 @@ import contextlib
 import importlib.metadata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, Strict
 
 from taskeff.config import EarlyStopping, RunConfig, TrainingConfig
 from taskeff.config_file import parse_config
-from taskeff.errors import ConfigError
+from taskeff.errors import ConfigError, DataError
+from taskeff.schema import Artefact, Count, Share, Text, Whole, checked
 from taskeff.storage import Store, digest
 
 SCHEMA = 1  # raised when what a cell measures changes
@@ -66,6 +69,24 @@ class Cell:
     task: str
     budget: int
     seed: int
+
+
+class _Trained(Artefact):
+    seconds: Annotated[float, Strict(), Field(ge=0)]
+
+
+class CellResult(Artefact):
+    """What `result.json` of a cell holds at least."""
+
+    task: Text
+    budget: Count
+    seed: Whole
+    hash: Text
+    score: Share
+    label_score: Share | None
+    n_test: Annotated[Count, Field(ge=1)]
+    evaluation_seconds: Annotated[float, Strict(), Field(ge=0)]
+    training: _Trained | None
 
 
 @dataclass(frozen=True)
@@ -161,10 +182,25 @@ def cell_folder(store: Store, cell: Cell, hash_: str) -> Store:
 def read_results(store: Store, hashes: Mapping[Cell, str]) -> dict[Cell, dict[str, Any]]:
     """The results of those cells that are done, in the order of `hashes`; a request per cell.
 
+    What is no result of its cell counts as missing, with a warning.
+
     Args:
         hashes: cell -> its hash.
     """
-    return store.find_json({c: (*_path(c, hash_), "result.json") for c, hash_ in hashes.items()})
+
+    def check(cell: Cell, value: Any, where: str) -> None:
+        check_result(value, cell, hashes[cell], where)
+
+    files = {c: (*_path(c, hash_), "result.json") for c, hash_ in hashes.items()}
+    return store.find_json(files, check)
+
+
+def check_result(value: Any, cell: Cell, hash_: str, where: str) -> None:
+    """Refuse what is no result of this cell; raises DataError with file and field."""
+    checked(value, CellResult, where)
+    for field, wanted in {**vars(cell), "hash": hash_}.items():
+        if value[field] != wanted:
+            raise DataError(f"{where}: {field}: {value[field]!r:.60}, expected {wanted!r}")
 
 
 def seconds_of(result: Mapping[str, Any]) -> float:

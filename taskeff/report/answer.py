@@ -11,7 +11,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from taskeff.errors import EstimateError
 from taskeff.estimate import words
 from taskeff.estimate.advice import Prices, Stop, stops
 from taskeff.estimate.budget import Estimate
@@ -20,6 +19,7 @@ from taskeff.estimate.contributions import Contribution, contributions
 from taskeff.estimate.sharpen import Sharpening
 from taskeff.report import estimate_figures, html, sentences, style
 from taskeff.report.svg import Sheet, inline
+from taskeff.storage import Store
 
 WIDE, NARROW = 760, 350
 
@@ -71,12 +71,9 @@ def write_answer(data: AnswerData, path: Path) -> None:
     """Write the page.
 
     Raises:
-        EstimateError: it cannot be written.
+        StorageError: it cannot be written; what was there before is as it was.
     """
-    try:
-        path.write_text(render(data), encoding="utf-8")
-    except OSError as error:
-        raise EstimateError(f"{path}: cannot be written ({error.strerror})") from None
+    Store(str(path.parent)).write_bytes(render(data).encode(), path.name)
 
 
 def render(data: AnswerData) -> str:

@@ -4,19 +4,50 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
 
 from taskeff.curves.curve import TaskCurve
-from taskeff.errors import EstimateError, StorageError, redacted
+from taskeff.errors import DataError, EstimateError, StorageError, redacted
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.left_out import Prediction, predict_task, without
 from taskeff.estimate.run_tables import Ceiling, ceiling_of, task_curves
 from taskeff.report.contents import ReportData, TaskReport
 from taskeff.report.page import render
+from taskeff.schema import Artefact, Cosine, Count, Number, Object, Share, Text, Whole, checked
 from taskeff.storage import Store
+from taskeff.yaml_file import parsed_yaml
+
+
+class _RunFile(Artefact):
+    identity: Object
+    ceiling: Share | dict[str, Share | None] | None
+    held_out: list[Text]
+    seeds: list[Whole]
+    versions: dict[str, Text]
+    git_commit: Text | None
+    seconds: Number
+    cores: Count | None
+
+
+class _CurveRow(Artefact):
+    task: Text
+    budget: Count
+    seed: Whole
+    score: Share
+    label_score: Share | None
+    n_test: Count | None
+    status: Literal["measured", "imputed"]
+
+
+class _SignalRow(Artefact):
+    task: Text
+    cos_low: Cosine
+    cos_low_low: Cosine
+    cos_low_high: Cosine
+    n_labels: Count | None
 
 
 def write_report(store: Store) -> str:
@@ -40,11 +71,18 @@ def collect(store: Store) -> ReportData:
             f"{store.path('calibration.json')} is missing: run `taskeff calibrate` first"
         )
     calibration = Calibration.load(store)
-    run = store.read_json("run.json")
-    rows = store.read_table("curves.parquet").to_pylist()
-    signals = {row["task"]: row for row in store.read_table("coslow.parquet").to_pylist()}
-    curves = task_curves(rows, cap=calibration.cap, ceiling=run["ceiling"])
+    run = checked(store.read_json("run.json"), _RunFile, store.path("run.json"))
+    rows = _rows(store, "curves.parquet", _CurveRow)
+    signals = {row["task"]: row for row in _rows(store, "coslow.parquet", _SignalRow)}
     names = [*run["held_out"], *(task.name for task in calibration.tasks)]
+    for name in names:
+        for table, known in (("curves", {row["task"] for row in rows}), ("coslow", signals)):
+            if name not in known:
+                where = store.path(f"{table}.parquet")
+                raise DataError(
+                    f"{where}: task: has no {name!r:.60}; run `taskeff calibrate` again"
+                )
+    curves = task_curves(rows, cap=calibration.cap, ceiling=run["ceiling"])
     return ReportData(
         calibration=calibration,
         tasks=tuple(
@@ -56,8 +94,15 @@ def collect(store: Store) -> ReportData:
             )
             for name in names
         ),
-        provenance={**run, "config": _without_paths(store.read_bytes("config.yaml").decode())},
+        provenance={**run, "config": _without_paths(store.read_bytes("config.yaml"))},
     )
+
+
+def _rows(store: Store, name: str, schema: type[Artefact]) -> list[dict[str, Any]]:
+    return [
+        checked(row, schema, f"{store.path(name)}, row {number}")
+        for number, row in enumerate(store.read_table(name).to_pylist(), 1)
+    ]
 
 
 def _predict(
@@ -101,9 +146,9 @@ def _task(
     )
 
 
-def _without_paths(config: str) -> str:
+def _without_paths(config: bytes) -> str:
     """The configuration without the folders of the machine that ran it."""
-    values = yaml.safe_load(config)
+    values = parsed_yaml(config)
     values.pop("storage")
     values["model"].pop("path")
     return yaml.safe_dump(redacted(_shortened(values)), sort_keys=False)

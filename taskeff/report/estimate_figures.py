@@ -5,6 +5,7 @@ They stand on the page of `taskeff predict --html`, and the first alone in the f
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from taskeff.errors import EstimateError
 from taskeff.estimate.budget import LEVEL, Estimate
 from taskeff.report.figures import budget_ticks, log2_labels
 from taskeff.report.style import MEASURED, MUTED, PAPER, PREDICTED, canvas, drawn, styled
+from taskeff.storage import Store
 
 _GRID = 81  # points of a line
 _SD = 1.2816  # standard deviations of a normal's 80 % interval
@@ -49,7 +51,8 @@ def save(estimate: Estimate, path: str | Path) -> None:
     """Draw the curve into an SVG or PNG file; the same estimate gives the same bytes.
 
     Raises:
-        EstimateError: the path ends in neither .svg nor .png, or cannot be written.
+        EstimateError: the path ends in neither .svg nor .png.
+        StorageError: it cannot be written; what was there before is as it was.
     """
     file = Path(path)
     if file.suffix not in (".svg", ".png"):
@@ -57,11 +60,11 @@ def save(estimate: Estimate, path: str | Path) -> None:
     with styled():
         figure = _curve(estimate, 700)
         figure.axes[0].legend(frameon=False, fontsize=9, loc="upper left")
-        metadata = {"Date": None} if file.suffix == ".svg" else None
-        try:
-            figure.savefig(file, metadata=metadata, dpi=144, facecolor=PAPER)
-        except OSError as error:
-            raise EstimateError(f"{file}: cannot be written ({error.strerror})") from None
+        kind = file.suffix[1:]
+        metadata = {"Date": None} if kind == "svg" else None
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, metadata=metadata, dpi=144, facecolor=PAPER)
+    Store(str(file.parent)).write_bytes(buffer.getvalue(), file.name)
 
 
 def _curve(estimate: Estimate, width: float) -> Figure:

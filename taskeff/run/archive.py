@@ -9,15 +9,32 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from taskeff.coslow.result import RESULT
+from taskeff.coslow.result import check_result as check_coslow
+from taskeff.coslow.selection import SELECTION, check_selection
 from taskeff.errors import DataError
-from taskeff.finetune.cells import Cell
-from taskeff.nesting import json_of
+from taskeff.finetune.cells import Cell, check_result
 from taskeff.run.plan import Plan
+from taskeff.schema import Artefact, Count, Object, Text, Whole, checked, decoded
 
-_FIELDS = {"cell": {"task", "budget", "seed"}, "coslow": {"task", "selection"}}
+
+class _Record(Artefact):
+    kind: Literal["cell", "coslow"]
+    task: Text
+    hash: Text
+    result: Object
+
+
+class _CellRecord(Artefact):
+    budget: Count
+    seed: Whole
+
+
+class _Drawn(Artefact):
+    low: list[Text]
+    random: list[Text]
 
 
 @dataclass(frozen=True)
@@ -39,20 +56,26 @@ def export_results(plan: Plan) -> bytes:
         record = {"kind": "cell", **vars(cell), "hash": result["hash"]}
         records.append({**record, "result": {**result, "training": slim}})
     for name, result in plan.coslow_results().items():
-        selection = drawn(plan.folder(name).read_json("selection.json"))
+        folder = plan.folder(name)
+        selection = drawn(folder.read_json(SELECTION), folder.path(SELECTION))
         record = {"kind": "coslow", "task": name, "hash": plan.coslow_hashes[name]}
         records.append({**record, "selection": selection, "result": result})
     lines = (json.dumps(record, sort_keys=True, ensure_ascii=False) for record in records)
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def drawn(selection: dict[str, Any]) -> dict[str, list[str]]:
-    """Ids of the examples drawn, low and random, as archives hold them."""
-    if "low" in selection:  # of an archive already
-        return selection
+def drawn(selection: Any, where: str) -> dict[str, list[str]]:
+    """Ids of the examples drawn, low and random, as archives hold them.
+
+    Raises:
+        DataError: it is no selection; names file and field.
+    """
+    if isinstance(selection, dict) and "low" in selection:  # of an archive already
+        return checked(selection, _Drawn, where)
+    found = check_selection(selection, where)
     return {
-        "low": [row["id"] for row in selection["rows"]],
-        "random": [row["id"] for row in selection["control"]],
+        "low": [row["id"] for row in found["rows"]],
+        "random": [row["id"] for row in found["control"]],
     }
 
 
@@ -63,51 +86,43 @@ def import_results(plan: Plan, data: bytes, where: str) -> Imported:
         where: the archive's name, for messages.
 
     Raises:
-        DataError: a line is no result.
+        DataError: a line is no result; nothing of the archive is taken over then.
     """
     done: set[Cell | str] = {*plan.results(), *plan.coslow_results()}
-    added = known = foreign = 0
-    for number, record in enumerate(_records(data, where), 1):
-        of, wanted = _place(plan, record, f"{where}, line {number}")
+    known = foreign = 0
+    new: dict[Cell | str, dict[str, Any]] = {}
+    for of, record in list(_records(data, where)):
+        wanted = plan.cells.get(of) if isinstance(of, Cell) else plan.coslow_hashes.get(of)
         if wanted is None or record["hash"] != wanted:
             foreign += 1
-        elif of in done:
+        elif of in done or of in new:
             known += 1
         else:
-            folder = plan.folder(of)
-            if record["kind"] == "coslow":
-                folder.write_json(record["selection"], "selection.json")
-                folder.write_json(record["result"], RESULT)
-            else:
-                folder.write_json(record["result"], "result.json")
-            done.add(of)
-            added += 1
-    return Imported(added, known, foreign)
+            new[of] = record
+    for of, record in new.items():
+        folder = plan.folder(of)
+        if isinstance(of, str):
+            folder.write_json(record["selection"], SELECTION)
+        folder.write_json(record["result"], "result.json" if isinstance(of, Cell) else RESULT)
+    return Imported(len(new), known, foreign)
 
 
-def _place(plan: Plan, record: dict[str, Any], where: str) -> tuple[Cell | str, str | None]:
-    """The cell, or the task whose CoS-Low it is, and the hash it must have; None if the run has
-    no such thing."""
-    fields = _FIELDS.get(record.get("kind", ""))
-    if (
-        fields is None
-        or not fields <= record.keys()
-        or "hash" not in record
-        or any(isinstance(record[field], list | dict) for field in fields - {"selection"})
-    ):
-        raise DataError(f"{where}: is no result; export the run again")
-    if record["kind"] == "coslow":
-        return record["task"], plan.coslow_hashes.get(record["task"])
-    cell = Cell(record["task"], record["budget"], record["seed"])
-    return cell, plan.cells.get(cell)
-
-
-def _records(data: bytes, where: str) -> Iterator[dict[str, Any]]:
+def _records(data: bytes, where: str) -> Iterator[tuple[Cell | str, dict[str, Any]]]:
+    """(the cell, or the task whose CoS-Low it is; the record) of every line."""
     for number, line in enumerate(data.splitlines(), 1):
+        at = f"{where}, line {number}"
         try:
-            record = json_of(line)
+            record = decoded(line)
         except ValueError as error:
-            raise DataError(f"{where}, line {number}: is not JSON ({error})") from None
-        if not isinstance(record, dict) or not isinstance(record.get("result"), dict):
-            raise DataError(f"{where}, line {number}: is no result; export the run again")
-        yield record
+            raise DataError(f"{at}: is not JSON ({error})") from None
+        checked(record, _Record, at)
+        result = record["result"]
+        if record["kind"] == "coslow":
+            drawn(record.get("selection"), f"{at}: selection")
+            check_coslow(record["task"], result, f"{at}: result")
+            yield record["task"], record
+        else:
+            checked(record, _CellRecord, at)
+            cell = Cell(record["task"], record["budget"], record["seed"])
+            check_result(result, cell, record["hash"], f"{at}: result")
+            yield cell, record

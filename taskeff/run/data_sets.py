@@ -10,7 +10,7 @@ from taskeff.coslow.data_set import DataSet
 from taskeff.coslow.fingerprint import fingerprint
 from taskeff.coslow.pipeline import Outcome, Scored
 from taskeff.coslow.pool import TaskPool
-from taskeff.coslow.result import RESULT
+from taskeff.coslow.result import read_result
 from taskeff.run.plan import Plan
 from taskeff.run.progress import Progress
 
@@ -56,7 +56,7 @@ def follow(
         if isinstance(event, Scored):
             continue
         if event.status == "measured":
-            found[event.name] = plan.folder(event.name).read_json(RESULT)
+            found[event.name] = read_result(plan.folder(event.name), event.name)
             progress.coslow(found[event.name], time.monotonic() - started)
         else:
             progress.failed(event.name, event.reason)

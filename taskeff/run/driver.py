@@ -33,6 +33,7 @@ from taskeff.run.placement import coslow_actors
 from taskeff.run.plan import Plan, make_plan
 from taskeff.run.progress import Progress, say
 from taskeff.run.results import conclude
+from taskeff.screen import Screen
 
 
 def calibrate(
@@ -63,7 +64,7 @@ def calibrate(
         TaskeffError: something is wrong with the run (before anything is measured), another driver
             holds it, or something failed; what was measured is kept.
     """
-    console = console or Console()
+    console = console or Screen()
     part = None if part == (0, 1) else part
     cells_only = bool(only_tasks or only_budgets)
     _check(config, part, cells_only=cells_only)

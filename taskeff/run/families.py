@@ -15,6 +15,7 @@ from taskeff.run.driver import measure_family
 from taskeff.run.executor import Executor
 from taskeff.run.plan import Plan, make_plan
 from taskeff.run.progress import say
+from taskeff.screen import Screen
 from taskeff.storage import Store
 
 
@@ -32,7 +33,7 @@ def calibrate_families(
         TaskeffError: two runs have one name, something is wrong with one of them, or some
             failed; what was measured is kept, and the others are compared.
     """
-    console = console or Console()
+    console = console or Screen()
     names = [config.name for config in configs]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"name: {twice[0]!r} is that of two runs; give each its own")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from taskeff.coslow.handoff import read_part
+from taskeff.coslow.selection import read_selection
 from taskeff.coslow.sheet import open_sheet
 from taskeff.errors import DataError
 from taskeff.storage import Store
@@ -56,7 +57,7 @@ def read_hand_off(where: str, spec: TaskSpec) -> HandOff:
         folder, name = where, ""
     folder = folder or "."
     sheet = open_sheet(folder)
-    selection: Mapping[str, Any] = Store(folder).read_json("selection.json")
+    selection: Mapping[str, Any] = read_selection(Store(folder))
     if selection["task"] != spec.task or selection["rendered"]:
         drawn = "prompts that are rendered already" if selection["rendered"] else "rows"
         raise DataError(

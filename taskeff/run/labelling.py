@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from taskeff.config import SHARD_ROWS, CosLowConfig, ModelConfig, ScoringConfig
-from taskeff.coslow.data_set import DataSet
+from taskeff.coslow.data_set import POOL, DataSet
 from taskeff.coslow.draw import Waiting, account_of, labelled
 from taskeff.coslow.engines import BuiltinEngine, in_this_process
 from taskeff.coslow.fingerprint import fingerprint, signal_hash
@@ -16,6 +16,7 @@ from taskeff.coslow.pilot import measure_pilot, rows_of
 from taskeff.coslow.pipeline import Scored, Worker
 from taskeff.coslow.pool import Pool, RenderedPool, SpecPool
 from taskeff.coslow.result import RESULT, measure
+from taskeff.coslow.selection import SELECTION, read_selection
 from taskeff.errors import ConfigError, DataError, ModelError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
@@ -98,7 +99,7 @@ def select(
                 progress(done)
         elif event.status == "failed":
             raise DataError(event.reason)
-    return store.read_json("selection.json")
+    return read_selection(store)
 
 
 def pool_lines(selection: Mapping[str, Any]) -> list[str]:
@@ -108,10 +109,16 @@ def pool_lines(selection: Mapping[str, Any]) -> list[str]:
 
 
 def _fresh(out: str | Path, form: Form) -> Store:
-    """A writable store without an earlier selection: its files may hold labels by now."""
+    """A writable store without an earlier selection: its files may hold labels by now.
+
+    Of the same form a call that was killed may have left one; the draw looks what is in it.
+    """
     store = Store(str(out))
     store.check_writable()
-    for name in ("selection.json", *hand_off([], form, None)):
+    names = {name for one in get_args(Form) for name in hand_off([], one, None)}
+    if store.exists(POOL):
+        names -= hand_off([], form, None).keys()
+    for name in (SELECTION, *sorted(names)):
         if store.exists(name):
             raise ConfigError(
                 f"{store.path(name)} is there already and may hold labels or belong to them; "
@@ -145,7 +152,7 @@ def score(
             asked for where the task lists no answers or the labels are too few or all the same.
     """
     store = Store(str(out))
-    selection = store.read_json("selection.json")
+    selection = read_selection(store)
     examples = labelled(store, selection, None if labels is None else str(labels))
     if isinstance(examples, Waiting):
         raise DataError(examples.reason)

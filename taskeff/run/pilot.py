@@ -26,6 +26,7 @@ from taskeff.run.inline import InlineExecutor
 from taskeff.run.labelled import labelled_task, read_hand_off
 from taskeff.run.plan import Plan, make_plan
 from taskeff.run.progress import say
+from taskeff.screen import Screen
 from taskeff.storage import Store
 from taskeff.tasks.task import Task, TaskSpec
 
@@ -106,7 +107,7 @@ def pilot(
         TaskeffError: something is wrong with the task, its labels or the model, said before any
             training; or a fine-tune failed, what was measured is kept.
     """
-    console = console or Console()
+    console = console or Screen()
     plan = _planned(config, labels)
     fingerprint, cost = _fingerprint(plan), forecast(plan, plan.results())
     known = {} if family is None else Calibration.load(family).fingerprint

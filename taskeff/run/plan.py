@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from taskeff.config import RunConfig
 from taskeff.coslow.fingerprint import signal_hash
-from taskeff.coslow.result import RESULT
+from taskeff.coslow.result import RESULT, check_result
 from taskeff.errors import ConfigError, TaskeffError, together
 from taskeff.finetune.cells import Cell, cell_folder, cell_hash, read_results
+from taskeff.hub import offline_reason
 from taskeff.models import check_weights, family_identity, load_architecture, load_tokenizer
 from taskeff.run.checks import (
     Problems,
@@ -27,6 +29,7 @@ from taskeff.run.checks import (
 from taskeff.storage import Store
 from taskeff.tasks.account import Account
 from taskeff.tasks.prompts import Prompter
+from taskeff.tasks.source import is_on_hub
 from taskeff.tasks.task import Task, TaskSpec, load_task, read_specs
 
 if TYPE_CHECKING:
@@ -118,7 +121,7 @@ class Plan:
         """The CoS-Low results published so far, of all tasks or of these; a request per task."""
         wanted = self.tasks if tasks is None else tasks
         files = {name: (*self._coslow_path(name), RESULT) for name in wanted}
-        return self.store.find_json(files)
+        return self.store.find_json(files, check_result)
 
     def folder(self, of: Cell | str) -> Store:
         """Where the artefacts of a cell, or of a task's CoS-Low, lie."""
@@ -207,22 +210,25 @@ def examine(
     found = Problems()
     with found.kept():
         store.check_writable()
+    specs, wrong = read_specs([*config.tasks.calibration, *config.tasks.held_out])
+    found.add(wrong)
+    hub = _Hub([] if without_model else [config.model.path], specs)
     tokenizer = architecture = None
     if not without_model:
-        with found.kept():
+        with found.kept(), hub.asked(config.model.path):
             architecture = load_architecture(config.model)
     if architecture is not None:
         with found.kept():
             check_weights(config.model)
         with found.kept():
             tokenizer = load_tokenizer(config.model)
-    specs, wrong = read_specs([*config.tasks.calibration, *config.tasks.held_out])
-    found.add(wrong)
     tasks: dict[str, Task] = {}
     for spec in specs:
         if spec.task not in without_rows:
-            with found.kept():
+            with found.kept(), hub.asked(spec.task):
                 tasks[spec.task] = load(spec, config.tasks.seed)
+    with found.kept():
+        hub.check()
     prompters: dict[str, Prompter] = {}
     accounts: dict[str, Account] = {}
     for name, task in tasks.items():
@@ -232,6 +238,39 @@ def examine(
             found.add(prompt_problems(task, prompters[name], architecture, config))
         accounts[name] = account_of(task, prompters.get(name))
     return Examined(config, store, tasks, prompters, accounts, architecture, tuple(found.distinct))
+
+
+class _Hub:
+    """What a run reads of the hub; where that does not answer, one error for all of it.
+
+    Args:
+        models: ids or folders.
+    """
+
+    def __init__(self, models: Sequence[str], specs: Sequence[TaskSpec]):
+        on_hub = {path for path in models if not os.path.isdir(path)}
+        on_hub |= {spec.task for spec in specs if is_on_hub(spec)}
+        self._why = offline_reason() if on_hub else None
+        self._names = on_hub if self._why else set[str]()
+        self._missing: list[str] = []
+
+    @contextmanager
+    def asked(self, name: str) -> Iterator[None]:
+        """Reading `name`, a model or task; what is not in the caches is said once, by `check`."""
+        try:
+            yield
+        except TaskeffError:
+            if name not in self._names:
+                raise
+            self._missing.append(name)
+
+    def check(self) -> None:
+        """Raise ConfigError if something could not be read because the hub does not answer."""
+        if self._missing:
+            raise ConfigError(
+                f"the hub was not reached ({self._why}) and is not asked again; not in its cache "
+                f"here: {', '.join(self._missing)}; connect, or set HF_ENDPOINT to a mirror"
+            )
 
 
 def _located(config: RunConfig) -> RunConfig:

@@ -19,7 +19,7 @@ from taskeff.coslow.engines import engine_of
 from taskeff.coslow.fingerprint import fingerprint, settings_of, signal_hash
 from taskeff.coslow.pipeline import Outcome, Scored, state_of
 from taskeff.coslow.pool import SpecPool
-from taskeff.coslow.result import RESULT
+from taskeff.coslow.result import read_result
 from taskeff.errors import TaskeffError, redacted
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
@@ -31,6 +31,7 @@ from taskeff.rank_config import RankConfig
 from taskeff.report.ranking import write_ranking
 from taskeff.run.executor import Measures
 from taskeff.run.progress import say
+from taskeff.screen import Screen
 from taskeff.storage import Store
 from taskeff.tasks.manifest import Entry, Manifest, load_manifest
 
@@ -58,7 +59,7 @@ def rank(
             calibrated with other settings, another ranking at work in the same place. Said before
             any worker starts.
     """
-    console = console or Console()
+    console = console or Screen()
     started = time.monotonic()
     run = _prepared(config, console)
     with Lease(run.store, LEASE_SECONDS) as lease, executor:
@@ -231,7 +232,7 @@ def _record(run: _Run, data: DataSet) -> dict[str, Any]:
         "warnings": [*_pool_warnings(selection), *_draw_warnings(selection, run.settings)],
     }
     if state.status == "measured":
-        found["result"] = data.folder.read_json(RESULT)
+        found["result"] = read_result(data.folder, data.name)
         found["warnings"] += _example_warnings(found["result"])
     return found
 

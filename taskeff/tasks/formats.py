@@ -28,6 +28,9 @@ from taskeff.tasks.csv_quotes import Lines, Quotes
 BATCH = 1024  # rows of a Parquet file in memory at once
 PIECE = 1 << 16  # characters of a JSON list read at once
 DEEPEST = 100  # lists and objects within each other
+LONGEST = 1 << 24  # characters of a line, a cell, an entry of a list
+WHOLE = 1 << 28  # characters of a JSON object that is read at once
+COLUMNS = 10_000
 WATCHED = 100  # rows within which a CSV shows that its header fits
 _NOT_UTF8 = (
     "not UTF-8; save the file as CSV UTF-8 (JSON as UTF-8), or of a task's data give `encoding` in "
@@ -47,7 +50,7 @@ _OTHER_KINDS = (  # how a file begins, read as UTF-8
     ("PAR1", "is Parquet; give its name the ending .parquet"),
 )
 
-csv.field_size_limit(2**31 - 1)
+csv.field_size_limit(LONGEST)
 
 Raw = tuple[str, Mapping[str, Any] | None, str | None]
 
@@ -74,6 +77,14 @@ def _text(file: IO[bytes], options: Mapping[str, Any], newline: str) -> io.TextI
     return io.TextIOWrapper(file, encoding, errors="surrogateescape", newline=newline)
 
 
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    """The lines of a text, none of which takes the memory of all."""
+    for number, line in enumerate(iter(lambda: text.readline(LONGEST + 1), ""), 1):
+        if len(line) > LONGEST:
+            raise DataError(f"line {number} has more than {LONGEST:,} characters; cut it")
+        yield line
+
+
 def _readable(line: str) -> str:
     """The first line of a file, where that is text."""
     for mark, what in _OTHER_KINDS:
@@ -88,6 +99,8 @@ def _checked(row: Any) -> tuple[Mapping[str, Any] | None, str | None]:
     """The row, or what is wrong with it."""
     if not isinstance(row, dict):
         return None, f"expected an object, got {type(row).__name__}"
+    if len(row) > COLUMNS:
+        return None, f"{len(row):,} fields, more than {COLUMNS:,}"
     error = _fault(row, DEEPEST)
     return (None, error) if error else (row, None)
 
@@ -121,7 +134,7 @@ def _not_text(value: str) -> str | None:
 
 
 def _csv_rows(file: IO[bytes], options: Mapping[str, Any]) -> Iterator[Raw]:
-    text = iter(_text(file, options, ""))
+    text = _lines(_text(file, options, ""))
     head = list(itertools.islice(text, WATCHED))
     start = _readable(head[0]) if head else ""
     delimiter = options.get("delimiter", options.get("sep")) or _delimiter(start)
@@ -177,12 +190,19 @@ def _delimiter(header: str) -> str:
 
 def _columns(header: list[str]) -> list[str]:
     """The header's names; a column without one cannot be asked for, and is left out."""
-    if twice := next((name for name in header if name and header.count(name) > 1), None):
+    _few_columns(len(header))
+    counts = Counter(header)
+    if twice := next((name for name in header if name and counts[name] > 1), None):
         raise DataError(f"two columns are called {quoted(twice)}; rename one")
     for name in header:
         if error := _not_text(name):
             raise DataError(f"the header is {error}")
     return header
+
+
+def _few_columns(found: int) -> None:
+    if found > COLUMNS:
+        raise DataError(f"{found:,} columns, more than {COLUMNS:,}; keep those that are asked for")
 
 
 # JSON
@@ -211,10 +231,12 @@ _AFTER = re.compile(r"\s*([,\]])")
 def _json_rows(file: IO[bytes], options: Mapping[str, Any]) -> Iterator[Raw]:
     text = _text(file, options, "\n")
     if "field" in options:
-        yield from _json_field(_readable(text.read()), options["field"])
+        if len(whole := text.read(WHOLE + 1)) > WHOLE:
+            raise DataError(f"has more than {WHOLE:,} characters; write an object per line")
+        yield from _json_field(_readable(whole), options["field"])
         return
     begun = False
-    for number, line in enumerate(text, 1):
+    for number, line in enumerate(_lines(text), 1):
         if not line.strip():
             continue
         if not begun and _readable(line).lstrip().startswith("["):
@@ -286,6 +308,8 @@ def _json_list(held: str, text: IO[str]) -> Iterator[Raw]:
             yield f"entry {number}", *_checked(value)
             if after[1] == "]":
                 return
+        elif len(held) - position > LONGEST:
+            raise DataError(f"entry {number + 1} has more than {LONGEST:,} characters; cut it")
         elif not more:
             raise DataError(f"entry {number + 1}: {wrong}")
         else:
@@ -298,6 +322,7 @@ def _json_list(held: str, text: IO[str]) -> Iterator[Raw]:
 
 def _parquet_rows(file: IO[bytes], options: Mapping[str, Any]) -> Iterator[Raw]:
     table = pq.ParquetFile(file)
+    _few_columns(len(table.schema_arrow.names))
     columns = options.get("columns")
     _columns(table.schema_arrow.names)
     for name in columns or ():

@@ -9,9 +9,11 @@ from pathlib import Path, PurePath
 import yaml
 from pydantic import ValidationError
 
-from taskeff.errors import ConfigError, DataError, redact
+from taskeff.errors import ConfigError, DataError, StorageError, redact
+from taskeff.schema import reasons
+from taskeff.storage import Store
 from taskeff.tasks.readers import format_of
-from taskeff.tasks.spec import TaskSpec, reasons
+from taskeff.tasks.spec import TaskSpec
 from taskeff.tasks.templates import column
 
 TASK_FILE = "task.yaml"
@@ -71,8 +73,7 @@ def write_task(
                 f"{path} is there already and says something else; give another --out, or select "
                 f"with --task {path}"
             )
-        out.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8")
-    except OSError as error:
+        Store(str(out)).write_bytes(content.encode(), TASK_FILE)
+    except (OSError, StorageError) as error:
         raise ConfigError(f"{path} cannot be written: {error}; give another --out") from None
     return path

@@ -16,8 +16,9 @@ from typing import Any
 
 import yaml
 
-from taskeff.errors import DataError, cell
+from taskeff.errors import DataError
 from taskeff.tasks.templates import columns_of
+from taskeff.yaml_file import Loader, read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -66,23 +67,7 @@ class _Function(str):
     __slots__ = ()
 
 
-class UniqueKeys:
-    """Of a YAML loader: a key that is there twice is an error, not its last value."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        """As the loader does it."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
-                continue
-            if key.value in seen:
-                problem = f"{cell(key.value)} is there twice; drop one"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)  # type: ignore[misc]
-
-
-class _Loader(UniqueKeys, yaml.SafeLoader):
+class _Loader(Loader):
     pass
 
 
@@ -279,7 +264,7 @@ def _until(values: Mapping[str, Any]) -> list[str]:
 
 
 def _load(path: Path) -> Any:
-    return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader
+    return read_yaml(path, _Loader)
 
 
 def _included(values: dict[str, Any], path: Path, above: tuple[Path, ...]) -> dict[str, Any]:

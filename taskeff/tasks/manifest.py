@@ -19,16 +19,17 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from taskeff.errors import DataError, TaskeffError, redact, yaml_fault
-from taskeff.nesting import check_yaml, json_of
+from taskeff.schema import decoded, reasons
 from taskeff.storage import filesystem_of, safe_part
-from taskeff.tasks.harness import UniqueKeys
 from taskeff.tasks.readers import OPTIONS, expanded, format_of, in_words, located, read_file
 from taskeff.tasks.source import is_folder
-from taskeff.tasks.spec import TaskSpec, leaves, load_spec, reasons
+from taskeff.tasks.spec import TaskSpec, leaves, load_spec
 from taskeff.tasks.templates import column
+from taskeff.yaml_file import MOST_BYTES, parsed_yaml
 
 SpecOf = Callable[[str], TaskSpec]
 _TASK_FILES = (".yaml", ".yml")
+MOST_ENTRIES = 1_000_000
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -100,7 +101,7 @@ class _Row(BaseModel):
     @classmethod
     def _from_json(cls, value: Any) -> Any:
         try:
-            return json_of(value) if isinstance(value, str) else value
+            return decoded(value) if isinstance(value, str) else value
         except ValueError as error:
             raise ValueError(f"not JSON: {error}") from None
 
@@ -128,7 +129,9 @@ def load_manifest(path: str, *, strict: bool = False, allow_local: Sequence[str]
             _check_within([name], allowed)
         return load_spec(name)
 
-    for where, values in _records(path):
+    for number, (where, values) in enumerate(_records(path), 1):
+        if number > MOST_ENTRIES:
+            raise DataError(f"{redact(path)}: more than {MOST_ENTRIES:,} entries; split it")
         name = str(values.get("name", "")) if isinstance(values, Mapping) else ""
         try:
             entry = _entry(values, folder, spec_of)
@@ -272,19 +275,12 @@ def _records(path: str) -> Iterator[tuple[str, Any]]:
         yield row.where, row.error if row.values is None else row.values
 
 
-_FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _Loader(UniqueKeys, _FAST):
-    pass
-
-
 def _yaml(path: str) -> Iterator[tuple[str, Any]]:
     filesystem, name = filesystem_of(path)
-    text = filesystem.cat_file(name)
+    with filesystem.open(name, "rb") as file:
+        text = file.read(min(MOST_BYTES, filesystem.size(name) or 0) + 1)
     try:
-        check_yaml(text)
-        values = yaml.load(text.decode("utf-8-sig"), _Loader)  # noqa: S506 - a safe loader
+        values = parsed_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
         raise DataError(f"not YAML: {yaml_fault(error)}") from None
     if isinstance(values, dict):

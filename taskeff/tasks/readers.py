@@ -16,7 +16,9 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import IO, Any
+
+from fsspec.utils import infer_compression
 
 from taskeff.errors import DataError, TaskeffError, names, redact
 from taskeff.storage import filesystem_of
@@ -30,6 +32,8 @@ OPTIONS = {  # of each format
     "json": ("field", "encoding"),
     "parquet": ("columns",),
 }
+INFLATED, RATIO = 100 << 20, 200
+"""Bytes that any compressed file may unpack to, and times its own size that a larger one may."""
 # What a file system tells of a file that changes when its content does.
 _STAMPS = ("size", "mtime", "ETag", "etag", "LastModified", "md5Hash", "content_md5")
 
@@ -201,9 +205,20 @@ def read_file(
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[Any]:
+def _opened(path: str) -> Iterator[IO[bytes]]:
     filesystem, name = filesystem_of(path)
-    if ".zip" not in _suffixes(path)[-1:]:
+    if infer_compression(name) is None:
+        with filesystem.open(name, "rb") as file:
+            yield file
+        return
+    most = max(INFLATED, (filesystem.size(name) or 0) * RATIO)
+    with _unpacked(filesystem, name) as file:
+        yield io.BufferedReader(_Inflated(file, most))  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _unpacked(filesystem: Any, name: str) -> Iterator[IO[bytes]]:
+    if infer_compression(name) != "zip":
         with filesystem.open(name, "rb", compression="infer") as file:
             yield file
         return
@@ -213,3 +228,26 @@ def _opened(path: str) -> Iterator[Any]:
             raise DataError(f"holds {len(found)} files ({names(found)}); unpack it and name them")
         with archive.open(found[0]) as file:
             yield file
+
+
+class _Inflated(io.RawIOBase):
+    """What is unpacked, until it is more than any text would pack."""
+
+    def __init__(self, file: IO[bytes], most: int):
+        self._file, self._left, self._most = file, most, most
+
+    def readable(self) -> bool:
+        """It is read from only."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """The next bytes; raises DataError once they are too many."""
+        data = self._file.read(len(buffer))
+        self._left -= len(data)
+        if self._left < 0:
+            raise DataError(
+                f"unpacks to more than {self._most >> 20} MiB, {RATIO} times its size; unpack it, "
+                "if that is meant"
+            )
+        buffer[: len(data)] = data
+        return len(data)

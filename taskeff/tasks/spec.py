@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from taskeff.errors import ConfigError, DataError, StorageError, TaskeffError, yaml_fault
+from taskeff.schema import reasons
 from taskeff.storage import safe_part
 from taskeff.tasks import harness
 from taskeff.tasks.metrics import check_metric, normalise
@@ -217,23 +218,6 @@ def read_specs(names: Iterable[str]) -> tuple[list[TaskSpec], list[TaskeffError]
             )
         )
     return list(specs.values()), problems
-
-
-def reasons(error: ValidationError) -> str:
-    """What pydantic found, each thing with its field."""
-    found: list[str] = []
-    for problem in error.errors():
-        field = ".".join(map(str, problem["loc"]))
-        said = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "string_type" and not isinstance(problem["input"], list | dict):
-            empty = problem["input"] is None
-            said = (
-                "leave it out, or give it a text"
-                if empty
-                else (f"{problem['input']!s:.40} is no text to YAML; write it in quotes")
-            )
-        found.append(f"{field}: {said}" if field else said)
-    return "; ".join(found)
 
 
 def leaves(value: Any) -> list[str]:

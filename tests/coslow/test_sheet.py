@@ -9,6 +9,7 @@ from taskeff.coslow.sheet import FILLED, chosen, keys, open_sheet
 from taskeff.errors import ConfigError, DataError
 from taskeff.storage import Store
 from taskeff.tasks.task import Example
+from tests.helpers import SELECTION
 
 
 def hand_out(out, texts=("a", "b", "c"), choices=("yes", "no"), form="jsonl"):
@@ -27,9 +28,9 @@ def hand_out(out, texts=("a", "b", "c"), choices=("yes", "no"), form="jsonl"):
         "choices": list(choices) if choices else None,
         "fingerprint": {"model": "org/model", "revision": "main"},
         "rows": rows,
-        "handed_out": {"name": next(iter(files))},
+        "handed_out": {"name": next(iter(files)), "digest": "0"},
     }
-    store.write_json(selection, "selection.json")
+    store.write_json(SELECTION | selection, "selection.json")
     return out
 
 
@@ -78,7 +79,7 @@ def test_what_cannot_be_labelled_is_refused(tmp_path):
     with pytest.raises(DataError, match="came with their labels"):
         open_sheet(tmp_path)
     store.write_json({"rows": []}, "selection.json")
-    with pytest.raises(DataError, match="not what this"):
+    with pytest.raises(DataError, match="made_from: Field required"):
         open_sheet(tmp_path)
     store.write_json(selection, "selection.json")
     (tmp_path / FILLED).write_text("{")

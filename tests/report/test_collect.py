@@ -11,7 +11,7 @@ import pytest
 
 from taskeff.errors import StorageError
 from taskeff.estimate.budget import predict
-from taskeff.estimate.calibration import fit_calibration
+from taskeff.estimate.calibration import Calibration, fit_calibration
 from taskeff.estimate.left_out import TARGETS, predict_task, prediction_rows
 from taskeff.estimate.run_tables import FitSettings, fit_run, task_curves
 from taskeff.estimate.shapes import fit_shape
@@ -24,11 +24,19 @@ from tests.report import fake
 HELD_OUT = ["t00", "t01", "t02", "t03"]
 
 
-def finished_run(folder, ceiling: float | None, shape: str = "beta") -> Store:
+def finished_run(
+    folder, ceiling: float | None, shape: str = "beta", *, flat: bool = False
+) -> Store:
     """What a run leaves behind, of made-up tasks that reach .75 to .98."""
     cases = made_up_cases(16)
     rows = [
-        {"task": case.curve.name, "budget": n, "seed": 0, "score": score, "label_score": None}
+        {
+            "task": case.curve.name,
+            "budget": n,
+            "seed": 0,
+            "score": 0.2 if flat else score,
+            "label_score": None,
+        }
         | {"n_test": 100, "status": "measured"}
         for case in cases
         for n, score in case.scores.items()
@@ -168,3 +176,13 @@ def test_the_page_tells_no_folder_and_an_unfinished_run_is_named(tmp_path):
     assert "a-bucket" not in text and "somewhere" not in text
     with pytest.raises(StorageError, match=r"calibration\.json is missing"):
         write_report(Store(str(tmp_path / "nothing")))
+
+
+def test_a_run_whose_curves_never_rise_says_so_in_its_report(tmp_path):
+    store = finished_run(tmp_path, 0.99, flat=True)
+    assert "no fine-tune of these tasks beats zero-shot" in " ".join(
+        Calibration.load(store).warnings
+    )
+    write_report(store)
+    page = (tmp_path / "report.html").read_text()
+    assert "no fine-tune of these tasks beats zero-shot" in page

@@ -119,6 +119,7 @@ def test_measured_cells_set_the_pace(plan):
         "evaluation_seconds": 2.0,
         "training": {"seconds": 20.0},
         **vars(first),
+        **{"hash": plan.cells[first], "score": 0.5, "label_score": None, "n_test": 30},
     }
     plan.folder(first).write_json(result, "result.json")
     after = forecast(plan, plan.results())

@@ -18,7 +18,7 @@ from taskeff.run.labelled import labelled_task, read_hand_off
 from taskeff.run.pilot import pilot, pilot_config
 from taskeff.storage import Store
 from taskeff.tasks.task import load_spec, load_task
-from tests.helpers import TASKS, run_cli, run_values, write_task_file
+from tests.helpers import SELECTION, TASKS, run_cli, run_values, write_task_file
 
 QUIET = Console(quiet=True)
 QUICK = ("training.max_steps=4", "training.batch_size=4", "evaluation.test_cap=20")
@@ -69,6 +69,7 @@ def hand_off(folder, numbers, strategy="low", label=lambda i: "ab"[i % 2], **cha
         "handed_out": {"name": "to_annotate.jsonl", "digest": "0"},
         **changes,
     }
+    selection = SELECTION | selection
     folder.mkdir()
     Store(str(folder)).write_json(selection, "selection.json")
     filled = [{**r, "label": label(i)} for r, i in zip(records, numbers, strict=True)]

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import pickle
 
 import pytest
 import yaml
@@ -47,6 +48,10 @@ def test_one_function_blots_out(text, left):
 def test_every_error_of_ours_is_blotted_out():
     assert str(DataError(f"no such file: {URI}")) == "no such file: https://***@host/path?***"
     assert not shown(str(TaskeffError(URI)))
+    errors.hide(PLANTED[2])
+    for error in (DataError(URI), TaskeffError(PLANTED[2]), DataError(f"{URI} {PLANTED[2]}")):
+        kept = pickle.dumps(error)
+        assert not shown(kept.decode("latin-1")) and str(pickle.loads(kept)) == str(error)
 
 
 @pytest.mark.slow

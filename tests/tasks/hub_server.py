@@ -80,7 +80,9 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         parts = [unquote(part) for part in url.path.strip("/").split("/")]
         try:
-            if parts[0] == "api":
+            if parts == [""]:  # the front page: the hub is there
+                self._json({}, body)
+            elif parts[0] == "api":
                 self._json(self._api(parts[1:], parse_qs(url.query), sent), body)
             else:
                 self._file(*self._resolved(parts), body)
