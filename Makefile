@@ -15,7 +15,7 @@ export TOKENIZERS_PARALLELISM ?= false
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV): some minutes of downloads, once"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[run,demo,dev]'
 	touch $@
 
 $(MODEL)/model.safetensors: | $(READY)

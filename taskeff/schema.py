@@ -38,14 +38,18 @@ Truth = Annotated[bool, Strict()]
 Object = dict[str, Any]
 
 
-def decoded(data: bytes | str) -> Any:
-    """The JSON value of a file of ours.
+def decoded(data: bytes | str, *, finite: bool = True) -> Any:
+    """The JSON value of a file.
+
+    Args:
+        finite: whether a number that is not finite is refused here; else its reader says where.
 
     Raises:
-        ValueError: it is not JSON, a number is not finite, or it is nested too deeply.
+        ValueError: it is not JSON, a number is not `finite`, or it is nested too deeply.
     """
+    bounds: dict[str, Any] = {"parse_constant": _refused, "parse_float": _finite} if finite else {}
     try:
-        value = json.loads(data, parse_constant=_refused, parse_float=_finite)
+        value = json.loads(data, **bounds)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     # Both marks open a level: few of them are no depth, and nothing is walked through.

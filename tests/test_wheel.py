@@ -13,21 +13,30 @@ from tests.distributed.candidates import family, some, write_manifest
 
 REPOSITORY = Path(__file__).parents[1]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+PLAIN = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
 CALLER = "import sys, taskeff.cli; sys.argv[0] = 'taskeff'; taskeff.cli.main()"
 
 
 @pytest.fixture(scope="module")
-def unpacked(tmp_path_factory):
-    """The folder that holds the installed wheel; its name has a space."""
-    built, target = tmp_path_factory.mktemp("built"), tmp_path_factory.mktemp("an install")
+def wheel(tmp_path_factory):
+    """The wheel's file."""
+    built = tmp_path_factory.mktemp("built")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    wheel = [*pip, "wheel", "--quiet", "--no-deps", "-w", str(built), str(REPOSITORY)]
-    done = subprocess.run(wheel, capture_output=True, text=True)
+    command = [*pip, "wheel", "--quiet", "--no-deps", "-w", str(built), str(REPOSITORY)]
+    done = subprocess.run(command, capture_output=True, text=True)
     if "No matching distribution found for hatchling" in done.stderr:
         pytest.skip("the build's hatchling comes from a package index, and none is in reach")
     assert done.returncode == 0, done.stderr
     (file,) = built.glob("taskeff-*.whl")
-    install = [*pip, "install", "--quiet", "--no-deps", "--target", str(target), str(file)]
+    return file
+
+
+@pytest.fixture(scope="module")
+def unpacked(wheel, tmp_path_factory):
+    """The folder that holds the installed wheel; its name has a space."""
+    target = tmp_path_factory.mktemp("an install")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    install = [*pip, "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)]
     subprocess.run(install, check=True)
     return target
 
@@ -88,3 +97,32 @@ def test_data_sets_are_ranked_without_ray(call, tiny_model, tmp_path):
         *("--family", known, "--out", "ranked"),
     )
     assert "<table" in (tmp_path / "ranked/ranking.html").read_text()
+
+
+def test_a_slim_install_predicts_and_names_what_it_lacks(wheel, tmp_path):
+    """Only what the wheel itself asks for, in an environment of its own."""
+    python = tmp_path / "slim/bin/python"
+    subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    subprocess.run([*pip, "-c", str(REPOSITORY / "constraints.txt"), str(wheel)], check=True)
+
+    def taskeff(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(python.with_name("taskeff")), *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=PLAIN, capture_output=True, text=True)
+
+    evidence = ("--pilot", "50:0.61:200", "--zero-shot", "0.42:200", "--ceiling", "0.95")
+    for arguments in (
+        ("--version",),
+        ("families",),
+        ("predict", *evidence, "--html", "answer.html", "--plot", "answer.svg"),
+    ):
+        done = taskeff(*arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert "How many labels" in (tmp_path / "answer.html").read_text("utf-8")
+    for verb in (("select", "--data", "x.csv"), ("rank", "--manifest", "m.csv", "--family", "f")):
+        done = taskeff(*verb, "--model", "m", "--out", "out")
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+        assert "pip install 'taskeff[run]'" in done.stderr
+    size = sum(f.stat().st_size for f in python.parents[1].rglob("*") if f.is_file())
+    print(f"{size / 1e6:.0f} MB")
+    assert size < 0.6e9

@@ -70,7 +70,7 @@ class _Study:
             if confidence is not None
         ]
         self.by_confidence = [id_ for _, _, id_ in sorted(known)]
-        selection = drawn(signal.read_json("selection.json"))
+        selection = drawn(signal.read_json("selection.json"), signal.path("selection.json"))
         self.low, self.random = selection["low"], selection["random"]
 
     def result(self) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from taskeff.cli import estimate, families, init, label, pilot, rank, run, signal
-from taskeff.errors import TaskeffError
+from taskeff.errors import ConfigError, TaskeffError
 from taskeff.screen import Screen, shown_streams
 
 INTERRUPTED = 130
@@ -28,20 +29,32 @@ for verbs in (init, run, signal, label, pilot, estimate, families, rank):
 
 def _say_version(asked: bool) -> None:
     if asked:
-        from taskeff.finetune.cells import versions
-
-        print(f"taskeff {versions().get('taskeff', 'unknown: not installed')}")
+        try:
+            print(f"taskeff {version('taskeff')}")
+        except PackageNotFoundError:
+            print("taskeff unknown: not installed")
         raise typer.Exit
 
 
 @app.callback()
 def taskeff(
-    version: Annotated[
+    show_version: Annotated[
         bool,
         typer.Option("--version", help="Print the version.", is_eager=True, callback=_say_version),
     ] = False,
 ) -> None:
     """How many labelled examples will this task need?"""
+
+
+def _missing(error: ModuleNotFoundError) -> ConfigError:
+    """A package that is not installed, in a user's words; raises `error` if it is one of ours."""
+    package = (error.name or "taskeff").partition(".")[0]
+    if package == "taskeff":
+        raise error
+    return ConfigError(
+        f"this needs the package {package!r}, which what runs a model brings: "
+        "pip install 'taskeff[run]'"
+    )
 
 
 def main() -> None:
@@ -53,7 +66,8 @@ def main() -> None:
             if not sys.warnoptions:
                 warnings.simplefilter("ignore")
             app()
-    except TaskeffError as error:
+    except (TaskeffError, ModuleNotFoundError) as caught:
+        error = _missing(caught) if isinstance(caught, ModuleNotFoundError) else caught
         line = Text.assemble(("error:", "bold red"), f" {error}")
         Screen(stderr=True).print(line, soft_wrap=True)
         sys.exit(2)

@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from taskeff.coslow.data_set import DataSet, published, scored_pool, shards_to_score
+from taskeff.coslow.data_set import DataSet, scored_pool, shards_to_score
 from taskeff.coslow.draw import Waiting, draw, drawn, labelled
-from taskeff.coslow.result import RESULT, inputs_of, measure
+from taskeff.coslow.result import RESULT, check_result, inputs_of, measure
 from taskeff.coslow.shards import Shard, publish_shard
 from taskeff.errors import TaskeffError
 from taskeff.tasks.task import Example
@@ -73,7 +73,7 @@ def state_of(data: DataSet, tokenizer: PreTrainedTokenizerBase | None = None) ->
     examples = labelled(data.folder, selection, data.labels)
     if isinstance(examples, Waiting):
         return State(Outcome(data.name, "awaiting_labels", examples.reason), selection)
-    result = published(data.folder, RESULT)
+    result = data.folder.find_json({data.name: (RESULT,)}, check_result).get(data.name)
     done = result is not None and result.get("inputs") == inputs_of(selection, examples)
     return State(Outcome(data.name, "measured" if done else "measure"), selection, examples)
 

@@ -191,7 +191,7 @@ def read_task_scores(file: str | Path) -> dict[int, float]:
 
 def _read_object(file: Path) -> dict[str, Any]:
     try:
-        value = decoded(file.read_bytes())
+        value = decoded(file.read_bytes(), finite=False)
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}); check the path") from None
     except ValueError as error:

@@ -154,5 +154,7 @@ def test_predict_writes_the_page(calibration, tmp_path, monkeypatch, capsys) -> 
     code, out, _ = run_cli(monkeypatch, capsys, *asked, "--html", str(tmp_path / "a.html"))
     text = Page((tmp_path / "a.html").read_text(encoding="utf-8")).texts["main"][0]
     assert code == 0 and out.splitlines()[0] in text
-    code, _, err = run_cli(monkeypatch, capsys, *asked, "--html", str(tmp_path / "no" / "a.html"))
-    assert code == 2 and "a.html: cannot be written" in err
+    code, _, err = run_cli(
+        monkeypatch, capsys, *asked, "--html", str(tmp_path / "family.json" / "a.html")
+    )
+    assert code == 2 and "cannot write" in err and "a.html: " in err

@@ -175,7 +175,10 @@ def test_rows_with_other_cells_than_the_header_are_named(tmp_path):
         ("a,b\nx,1,\ny,2,\n", "line 2 and all that follow: 3 cells under 2 columns"),
         ("a,b\n" + "x,1,\n" * 300, "line 2 and all that follow: 3 cells under 2 columns"),
         ("a,b,a\n1,2,3\n", "two columns are called 'a'; rename one"),
-        ("a,b\nx,1\n".encode("utf-16"), "is UTF-16; save it as UTF-8, or give `encoding"),
+        (
+            "a,b\nx,1\n".encode("utf-16"),
+            "is UTF-16; save it as UTF-8, or of a task's data give `encoding",
+        ),
         (b"caf\xe9,b\nx,1\n", "the header is not UTF-8; save the file as CSV UTF-8"),
     ],
 )
