@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from taskeff.config import CosLowConfig
 from taskeff.coslow.handoff import Form
 from taskeff.coslow.pool import Pool
-from taskeff.coslow.selection import SELECTION, Selection
+from taskeff.coslow.selection import SELECTION, PoolFacts, Selection
 from taskeff.coslow.shards import PoolScores, Shard, read_parts, read_shards
 from taskeff.errors import DataError, StorageError
-from taskeff.schema import Artefact, Count, Text, checked
+from taskeff.schema import Artefact, Text, checked
 from taskeff.storage import Store
 from taskeff.tasks.account import HELD_OUT, NOT_KEPT, REPEATED
 
@@ -24,19 +24,12 @@ POOL_FACTS = ("rows_in", "duplicates", "left_out", "held_out", "beyond_cap", "es
 """What `pool.json` and `selection.json` say of the rows that were read."""
 
 
-class PoolFile(Artefact):
+class PoolFile(PoolFacts):
     """What `pool.json` holds."""
 
     made_with: Text
     stamp: list[dict[str, Text]]
     parts: list[Text]
-    rows_in: Count
-    duplicates: Count
-    left_out: Count
-    held_out: Count
-    beyond_cap: Count
-    escaped: Count
-    note: Text | None
 
 
 _PUBLISHED: dict[str, type[Artefact]] = {POOL: PoolFile, SELECTION: Selection}

@@ -33,8 +33,9 @@ class _HandedOut(Artefact):
     digest: Text
 
 
-class _Pool(Artefact):
-    rows: Count
+class PoolFacts(Artefact):
+    """What became of a pool's rows, in `pool.json` and `selection.json`."""
+
     rows_in: Count
     duplicates: Count
     left_out: Count
@@ -42,6 +43,10 @@ class _Pool(Artefact):
     beyond_cap: Count
     escaped: Count
     note: Text | None
+
+
+class _Pool(PoolFacts):
+    rows: Count
 
 
 class Selection(Artefact):
