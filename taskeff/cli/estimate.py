@@ -237,6 +237,7 @@ def show_curves(
 ) -> None:
     """A table of imported curves: area, zero-shot score, ceiling, labels to 80 and 90 %."""
     from taskeff.curves.published import summarise_import
+    from taskeff.estimate.rounding import whole
     from taskeff.storage import Store
 
     rows = summarise_import(Store(str(source.parent)).read_json(source.name), str(source))
@@ -246,7 +247,7 @@ def show_curves(
     print(f"{'task':<40}{'AUC':>7}{'zero':>7}{'top':>7}{'n(80 %)':>9}{'n(90 %)':>9}")
     for row in rows:
         labels = "".join(
-            f"{'never' if row[key] is None else format(row[key], '.0f'):>9}"
+            f"{'never' if row[key] is None else whole(row[key]):>9}"
             for key in ("labels_80", "labels_90")
         )
         name = row["task"][:39]

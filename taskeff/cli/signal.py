@@ -169,7 +169,7 @@ def score_lines(found: dict[str, Any]) -> list[str]:
     account = found["rows"]
     lines = [
         *Account(account["rows"], account["left_out"], escaped=account["escaped"]).lines("labels"),
-        f"CoS-Low of {found['task']}: {found['cos_low']:.3f} [{low:.3f}, {high:.3f}] "
+        f"CoS-Low of {found['task']}: {found['cos_low']:.3f} [{low:.2f}, {high:.2f}] "
         f"({found['level']:.0%}), the median cosine between the gradients of {n} examples; their "
         f"mean is {found['mean_cosine']:.3f}"
         + (

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from taskeff.errors import EstimateError
 from taskeff.estimate.budget import LEVEL, Estimate
+from taskeff.estimate.rounding import whole
 from taskeff.report.figures import budget_ticks, log2_labels
 from taskeff.report.style import MEASURED, MUTED, PAPER, PREDICTED, canvas, drawn, styled
 from taskeff.storage import Store
@@ -104,7 +105,7 @@ def _needed(axes: Axes, estimate: Estimate) -> None:
         ends = [log2_labels(low), log2_labels(estimate.cap if end is None else end)]
         axes.plot(ends, [estimate.target] * 2, color=PREDICTED, lw=5, alpha=0.3)
     if estimate.labels_needed is not None:
-        x, name = log2_labels(estimate.labels_needed), f"{estimate.labels_needed:,.0f} labels"
+        x, name = log2_labels(estimate.labels_needed), f"{whole(estimate.labels_needed):,} labels"
         axes.plot(x, estimate.target, "D", color=PREDICTED, markersize=7, label=name, ls="")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.evidence import COS_LOW, MEAN
 from taskeff.estimate.left_out import Prediction
 from taskeff.estimate.regression import Worth
+from taskeff.estimate.rounding import high_end, low_end, whole
 from taskeff.report.contents import ReportData, TaskReport
 
 MINUS, NBSP = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
@@ -64,12 +64,9 @@ def percent(share: float) -> str:
     return f"{share * 100:.3g}{NBSP}%"
 
 
-def count(value: float) -> str:
-    """A number of labels to two significant digits: more would be false precision."""
-    if value < 1:
-        return "0"
-    size = 10 ** max(0, math.floor(math.log10(value)) - 1)
-    return f"{round(value / size) * size:,}"
+def count(labels: float) -> str:
+    """A number of labels, whole."""
+    return f"{whole(labels):,}"
 
 
 def span(interval: tuple[float, float] | None, digits: int = 2) -> str:
@@ -85,8 +82,8 @@ def label_span(estimate: Estimate) -> str:
         return UNKNOWN
     low, high = estimate.intervals[LEVEL]
     if high is None:
-        return BEYOND if low >= estimate.cap else f"{count(low)} to {BEYOND}"
-    return f"{count(low)} to {count(high)}"
+        return BEYOND if low >= estimate.cap else f"{low_end(low):,} to {BEYOND}"
+    return f"{low_end(low):,} to {high_end(high, estimate.cap):,}"
 
 
 def title(name: str) -> str:
@@ -102,7 +99,7 @@ def predicted_labels(estimate: Estimate) -> str:
 def measured_labels(prediction: Prediction, target: float) -> str:
     """The measured number, or that it was never reached."""
     labels = prediction.measured_labels(target)
-    return NEVER_REACHED if labels is None else f"{round(labels):,}"
+    return NEVER_REACHED if labels is None else count(labels)
 
 
 def goal(share: float) -> str:

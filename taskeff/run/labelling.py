@@ -103,9 +103,18 @@ def select(
 
 
 def pool_lines(selection: Mapping[str, Any]) -> list[str]:
-    """What became of the pool's rows, a line each: those read, used, left out and why."""
+    """What became of the pool's rows, a line each: read, used, left out and why, drawn."""
     note = selection["pool"]["note"]
-    return [*account_of(selection).lines("pool"), *([f"note: {note}"] if note else [])]
+    low, tenth, half, ninth, high = selection["confidence"].values()
+    drawn = [row["confidence"] for row in selection["rows"]]
+    return [
+        *account_of(selection).lines("pool"),
+        *([f"note: {note}"] if note else []),
+        f"confidence: {low:.2f} to {high:.2f}, mean {selection['mean_confidence']:.2f}; a tenth of "
+        f"the rows below {tenth:.2f}, half below {half:.2f}, a tenth above {ninth:.2f}",
+        f"drawn: {len(drawn)} of {selection['candidates']} candidates, of confidence "
+        f"{min(drawn):.2f} to {max(drawn):.2f}",
+    ]
 
 
 def _fresh(out: str | Path, form: Form) -> Store:

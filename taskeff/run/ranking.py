@@ -71,6 +71,8 @@ def rank(
     counts = Counter(row["status"] for row in rows)
     told = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts.most_common())
     console.print(f"{len(rows)} data sets: {told}", highlight=False)
+    for warning in run.calibration.warnings:
+        say(console, "warning:", warning)
     console.print(f"ranking: {page}", soft_wrap=True, highlight=False)
     return rows
 
