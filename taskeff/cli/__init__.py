@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ from rich.text import Text
 from taskeff.cli import estimate, families, init, label, pilot, rank, run, signal
 from taskeff.errors import ConfigError, TaskeffError
 from taskeff.screen import Screen, shown_streams
+from taskeff.version import version
 
 INTERRUPTED = 130
 """What typer makes of a KeyboardInterrupt, without a word: 128 + SIGINT, as shells do."""
@@ -29,10 +29,7 @@ for verbs in (init, run, signal, label, pilot, estimate, families, rank):
 
 def _say_version(asked: bool) -> None:
     if asked:
-        try:
-            print(f"taskeff {version('taskeff')}")
-        except PackageNotFoundError:
-            print("taskeff unknown: not installed")
+        print(f"taskeff {version()}")
         raise typer.Exit
 
 

@@ -32,9 +32,9 @@ def cli(monkeypatch, capsys):
 @pytest.fixture
 def quick(monkeypatch):
     """The defaults of a test rather than those of a measurement."""
-    whole = CosLowConfig
+    whole = labelling.settings_of
     small = {"max_new_tokens": 4, "rank": 4}
-    monkeypatch.setattr("taskeff.config.CosLowConfig", lambda **given: whole(**{**small, **given}))
+    monkeypatch.setattr(labelling, "settings_of", lambda told, given: whole(told, small | given))
 
 
 @pytest.fixture(scope="module")
