@@ -80,7 +80,10 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("taskeff.version").version()
     for module, names in _HOMES.items():
         if name in names:
-            return getattr(importlib.import_module(module), name)
+            try:
+                return getattr(importlib.import_module(module), name)
+            except ModuleNotFoundError as error:
+                raise importlib.import_module("taskeff.errors").missing(error) from None
     raise AttributeError(f"module 'taskeff' has no attribute {name!r}")
 
 

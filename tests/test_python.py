@@ -108,6 +108,8 @@ def test_select_score_and_rank_take_paths(cli, tiny_model, tmp_path):
         labels = [rows[0]["choices"][i % 2] for i in range(len(rows))]
         made.write_lines(made_of, [{**row, "label": x} for row, x in zip(rows, labels)])
     found = taskeff.score(tiny_model, tmp_path / "py")
+    assert repr(found).startswith("<ScoredDataSet: name_gender, CoS-Low ")
+    assert repr(found).endswith(" 8 examples>") and len(repr(found)) < 100
     assert cli("score", *common)[0] == 0
     assert found == json.loads((tmp_path / "cli" / "coslow.json").read_text())
 
@@ -140,6 +142,16 @@ def test_importing_it_is_light_and_everything_is_listed():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["[]", "set() True"]
+
+
+def test_what_runs_a_model_says_which_extra_brings_it():
+    code = (
+        "import sys; sys.modules['torch'] = None; import taskeff\n"
+        "try: taskeff.select\n"
+        "except taskeff.TaskeffError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "'torch'" in done.stdout and "pip install 'taskeff[run]'" in done.stdout
 
 
 def test_every_name_is_there():

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from taskeff.cli import estimate, families, init, label, pilot, rank, run, signal
-from taskeff.errors import ConfigError, TaskeffError
+from taskeff.errors import TaskeffError, missing
 from taskeff.screen import Screen, shown_streams
 from taskeff.version import version
 
@@ -43,17 +43,6 @@ def taskeff(
     """How many labelled examples will this task need?"""
 
 
-def _missing(error: ModuleNotFoundError) -> ConfigError:
-    """A package that is not installed, in a user's words; raises `error` if it is one of ours."""
-    package = (error.name or "taskeff").partition(".")[0]
-    if package == "taskeff":
-        raise error
-    return ConfigError(
-        f"this needs the package {package!r}, which what runs a model brings: "
-        "pip install 'taskeff[run]'"
-    )
-
-
 def main() -> None:
     """Entry point: a TaskeffError is one line on standard error and exit code 2; Ctrl-C is 130."""
     # What libraries warn of is no line of ours; -W or PYTHONWARNINGS brings it back.
@@ -64,7 +53,7 @@ def main() -> None:
                 warnings.simplefilter("ignore")
             app()
     except (TaskeffError, ModuleNotFoundError) as caught:
-        error = _missing(caught) if isinstance(caught, ModuleNotFoundError) else caught
+        error = missing(caught) if isinstance(caught, ModuleNotFoundError) else caught
         line = Text.assemble(("error:", "bold red"), f" {error}")
         Screen(stderr=True).print(line, soft_wrap=True)
         sys.exit(2)

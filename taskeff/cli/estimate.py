@@ -101,9 +101,7 @@ def predict(
         asked.calibration, found, prices=prices, labelled=labelled, next_pilot=further["next_pilot"]
     )
     if plot is not None:
-        from taskeff.report.estimate_figures import save
-
-        save(found, plot)
+        found.plot(plot)
     if html is not None:
         from taskeff.report.answer import AnswerData, write_answer
 

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from taskeff.estimate.budget import LEVEL, Estimate
+from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.contributions import Contribution
 from taskeff.estimate.posterior import N_TEST
 from taskeff.estimate.rounding import high_end, low_end, whole
 from taskeff.estimate.sharpen import Sharpening
+
+BEYOND = "beyond the cap"
 
 
 def headline(found: Estimate) -> str:
@@ -59,6 +62,35 @@ def efficiency(found: Estimate) -> str:
         low, high = found.auc_intervals[LEVEL]
         said += f" [{low:.2f}, {high:.2f}]"
     return f"{said}, curve {found.curve_kind}"
+
+
+def span(found: Estimate) -> str:
+    """The interval of labels, which there is: 20 to 400, or with its end beyond the cap."""
+    assert found.intervals is not None
+    low, high = found.intervals[LEVEL]
+    if high is None:
+        return BEYOND if low >= found.cap else f"{low_end(low):,} to {BEYOND}"
+    return f"{low_end(low):,} to {high_end(high, found.cap):,}"
+
+
+def short(found: Estimate) -> str:
+    """The answer in half a line."""
+    share = f"{100 * found.target:.3g} %"
+    said = f"{share} not reachable within {found.cap:,} labels"
+    if found.labels_needed is not None:
+        said = f"{whole(found.labels_needed):,} labels for {share}"
+    if found.intervals is not None:
+        said += f", {100 * LEVEL:.0f} % interval {span(found)}"
+    return f"{said}; {found.family}"
+
+
+def family(found: Calibration) -> str:
+    """What a family rests on, in half a line."""
+    rests = "parameters"
+    if found.tasks:
+        rests = f"{len(found.tasks)} tasks, {len(found.fitted)} with a CoS-Low"
+    line = ", a line in CoS-Low" if found.line is not None and not found.tasks else ""
+    return f"{found.family}, {rests}{line}, up to {found.cap:,} labels"
 
 
 def spent(cost: Mapping[str, float], prices: Mapping[str, float]) -> str:

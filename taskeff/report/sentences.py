@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from taskeff.estimate import words
 from taskeff.estimate.budget import LEVEL, Estimate
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.evidence import COS_LOW, MEAN
 from taskeff.estimate.left_out import Prediction
 from taskeff.estimate.regression import Worth
-from taskeff.estimate.rounding import high_end, low_end, whole
+from taskeff.estimate.rounding import whole
 from taskeff.report.contents import ReportData, TaskReport
 
 MINUS, NBSP = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 UNKNOWN = "\N{EM DASH}"
 NOT_REACHABLE = "not reachable within the cap"
 NEVER_REACHED = "never reached"
-BEYOND = "beyond the cap"
 R_LEVEL = 0.95  # of the interval of a correlation
 # Below this many tasks a correlation's interval spans most of the line whatever the truth is.
 FEW_TASKS = 10
@@ -78,12 +78,7 @@ def span(interval: tuple[float, float] | None, digits: int = 2) -> str:
 
 def label_span(estimate: Estimate) -> str:
     """20 to 400, or 20 to beyond the cap, or all of it beyond."""
-    if estimate.intervals is None:
-        return UNKNOWN
-    low, high = estimate.intervals[LEVEL]
-    if high is None:
-        return BEYOND if low >= estimate.cap else f"{low_end(low):,} to {BEYOND}"
-    return f"{low_end(low):,} to {high_end(high, estimate.cap):,}"
+    return UNKNOWN if estimate.intervals is None else words.span(estimate)
 
 
 def title(name: str) -> str:

@@ -15,7 +15,7 @@ from taskeff.coslow.handoff import Form, hand_off
 from taskeff.coslow.pilot import measure_pilot, rows_of
 from taskeff.coslow.pipeline import Scored, Worker
 from taskeff.coslow.pool import Pool, RenderedPool, SpecPool
-from taskeff.coslow.result import RESULT, measure
+from taskeff.coslow.result import RESULT, ScoredDataSet, measure
 from taskeff.coslow.selection import SELECTION, read_selection
 from taskeff.errors import ConfigError, DataError, ModelError
 from taskeff.estimate.calibration import Calibration
@@ -153,7 +153,7 @@ def score(
     *,
     dtype: str | None = None,
     kernel: bool = False,
-) -> dict[str, Any]:
+) -> ScoredDataSet:
     """CoS-Low of the examples that `select` handed out to `out`, now labelled.
 
     Args:
@@ -189,7 +189,7 @@ def score(
     if rows is not None:
         result["kernel"] = measure_pilot(selection, rows, loaded).to_dict()
         store.write_json(result, RESULT)
-    return result
+    return ScoredDataSet(result)
 
 
 def _check_model(selected: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
