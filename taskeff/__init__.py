@@ -14,14 +14,19 @@ if TYPE_CHECKING:
     from taskeff.distributed.coslow import OnRay
     from taskeff.distributed.executor import RayExecutor
     from taskeff.errors import TaskeffError
-    from taskeff.estimate.budget import Estimate, predict
+    from taskeff.estimate.advice import Prices
+    from taskeff.estimate.budget import Estimate, target_share
     from taskeff.estimate.calibration import Calibration
+    from taskeff.estimate.posterior import Pilot, Score
+    from taskeff.estimate.question import predict
     from taskeff.rank_config import RankConfig
     from taskeff.run.driver import calibrate
     from taskeff.run.inline import InlineExecutor, InProcess
     from taskeff.run.labelling import score, select
     from taskeff.run.pilot import pilot, pilot_config
     from taskeff.run.ranking import rank
+
+    __version__: str
 
 __all__ = [
     "Calibration",
@@ -31,10 +36,14 @@ __all__ = [
     "InlineExecutor",
     "ModelConfig",
     "OnRay",
+    "Pilot",
+    "Prices",
     "RankConfig",
     "RayExecutor",
     "RunConfig",
+    "Score",
     "TaskeffError",
+    "__version__",
     "calibrate",
     "load_config",
     "pilot",
@@ -43,6 +52,7 @@ __all__ = [
     "rank",
     "score",
     "select",
+    "target_share",
 ]
 
 _HOMES = {
@@ -55,15 +65,27 @@ _HOMES = {
     "taskeff.run.pilot": ("pilot", "pilot_config"),
     "taskeff.run.ranking": ("rank",),
     "taskeff.errors": ("TaskeffError",),
-    "taskeff.estimate.budget": ("Estimate", "predict"),
+    "taskeff.estimate.advice": ("Prices",),
+    "taskeff.estimate.budget": ("Estimate", "target_share"),
     "taskeff.estimate.calibration": ("Calibration",),
+    "taskeff.estimate.posterior": ("Pilot", "Score"),
+    "taskeff.estimate.question": ("predict",),
     "taskeff.run.driver": ("calibrate",),
     "taskeff.run.inline": ("InlineExecutor", "InProcess"),
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("taskeff.version").version()
     for module, names in _HOMES.items():
         if name in names:
-            return getattr(importlib.import_module(module), name)
+            try:
+                return getattr(importlib.import_module(module), name)
+            except ModuleNotFoundError as error:
+                raise importlib.import_module("taskeff.errors").missing(error) from None
     raise AttributeError(f"module 'taskeff' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -116,3 +116,14 @@ def yaml_fault(error: Exception) -> str:
     problem = " ".join(str(getattr(error, "problem", None) or "not YAML").split())
     hint = "put a template, and text with a colon, in quotes"
     return f"line {mark.line + 1}: {problem}" + ("" if "twice" in problem else f"; {hint}")
+
+
+def missing(error: ModuleNotFoundError) -> ConfigError:
+    """A package that is not installed, in a user's words; raises `error` if it is one of ours."""
+    package = (error.name or "taskeff").partition(".")[0]
+    if package == "taskeff":
+        raise error
+    return ConfigError(
+        f"this needs the package {package!r}, which what runs a model brings: "
+        "pip install 'taskeff[run]'"
+    )

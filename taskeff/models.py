@@ -7,9 +7,9 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskeff.errors import ClusterError, ModelError, first_line
 from taskeff.schema import decoded
@@ -219,8 +219,16 @@ def _no_bar_in_logs() -> Iterator[None]:
         bars.enable_progress_bar()
 
 
-def model_config(path: str, dtype: str = "float32") -> ModelConfig:
-    """The configuration of a model named on the command line.
+def model_config(
+    model: ModelConfig | str | os.PathLike[str],
+    dtype: str | None = None,
+    measured: Mapping[str, Any] | None = None,
+) -> ModelConfig:
+    """The configuration of a model that is named by its hub id or folder; another stays as it is.
+
+    Args:
+        dtype: float32, bfloat16 or float16; None is that of `measured`, else float32.
+        measured: a fingerprint that it is to be measured as.
 
     Raises:
         ModelError: an unknown dtype.
@@ -229,6 +237,9 @@ def model_config(path: str, dtype: str = "float32") -> ModelConfig:
 
     from taskeff.config import ModelConfig
 
+    if isinstance(model, ModelConfig):
+        return model
+    path, dtype = os.fspath(model), dtype or (measured or {}).get("dtype") or "float32"
     name = re.sub(r"[^A-Za-z0-9._-]", "-", os.path.basename(path.rstrip("/"))) or "model"
     try:
         return ModelConfig.model_validate({"path": path, "name": name, "dtype": dtype})

@@ -94,6 +94,6 @@ def test_a_score_in_sentences():
     }
     first, *said = score_lines(found)
     assert first == "labels: 32 rows, 31 used; left out: 1 without a gradient"
-    assert said[0].startswith("CoS-Low of mine: 0.500 [0.400, 0.600] (80%), the median cosine")
+    assert said[0].startswith("CoS-Low of mine: 0.500 [0.40, 0.60] (80%), the median cosine")
     assert "31 examples" in said[0] and "weighted" not in said[0]
     assert "row-3" in said[1] and "row-0 and row-9" in said[2] and "one and the same" in said[3]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from taskeff.cli import estimate, families, init, label, pilot, rank, run, signal
-from taskeff.errors import ConfigError, TaskeffError
+from taskeff.errors import TaskeffError, missing
 from taskeff.screen import Screen, shown_streams
+from taskeff.version import version
 
 INTERRUPTED = 130
 """What typer makes of a KeyboardInterrupt, without a word: 128 + SIGINT, as shells do."""
@@ -29,10 +29,7 @@ for verbs in (init, run, signal, label, pilot, estimate, families, rank):
 
 def _say_version(asked: bool) -> None:
     if asked:
-        try:
-            print(f"taskeff {version('taskeff')}")
-        except PackageNotFoundError:
-            print("taskeff unknown: not installed")
+        print(f"taskeff {version()}")
         raise typer.Exit
 
 
@@ -46,17 +43,6 @@ def taskeff(
     """How many labelled examples will this task need?"""
 
 
-def _missing(error: ModuleNotFoundError) -> ConfigError:
-    """A package that is not installed, in a user's words; raises `error` if it is one of ours."""
-    package = (error.name or "taskeff").partition(".")[0]
-    if package == "taskeff":
-        raise error
-    return ConfigError(
-        f"this needs the package {package!r}, which what runs a model brings: "
-        "pip install 'taskeff[run]'"
-    )
-
-
 def main() -> None:
     """Entry point: a TaskeffError is one line on standard error and exit code 2; Ctrl-C is 130."""
     # What libraries warn of is no line of ours; -W or PYTHONWARNINGS brings it back.
@@ -67,7 +53,7 @@ def main() -> None:
                 warnings.simplefilter("ignore")
             app()
     except (TaskeffError, ModuleNotFoundError) as caught:
-        error = _missing(caught) if isinstance(caught, ModuleNotFoundError) else caught
+        error = missing(caught) if isinstance(caught, ModuleNotFoundError) else caught
         line = Text.assemble(("error:", "bold red"), f" {error}")
         Screen(stderr=True).print(line, soft_wrap=True)
         sys.exit(2)

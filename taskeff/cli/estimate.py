@@ -74,69 +74,44 @@ def predict(
 
     from taskeff.errors import ConfigError
     from taskeff.estimate.advice import Prices, outlook
-    from taskeff.estimate.budget import predict as estimate
-    from taskeff.estimate.budget import target_share
-    from taskeff.estimate.calibration import Calibration
-    from taskeff.estimate.pilots import parse_pilot, parse_score, read_pilots
+    from taskeff.estimate.question import question
     from taskeff.estimate.sharpen import sharpenings
-    from taskeff.estimate.sibling import read_sibling
 
-    if cos_low is not None and scored is not None:
-        raise ConfigError("give either --cos-low NUMBER or --scored coslow.json, not both")
-    measured = None
-    if scored is not None:
-        cos_low, measured = _read_scored(scored)
-    if curve not in (None, "power", "beta"):
-        raise ConfigError(f"--curve {curve!r}: use power or beta")
     if pilot and pilots is not None:
         raise ConfigError("give pilots either by --pilot or by --pilots FILE, not by both")
-    known = [parse_pilot(text) for text in pilot or ()]
-    base = None if zero_shot is None else parse_score(zero_shot, "--zero-shot")
-    task = ""
-    if pilots is not None:
-        written = read_pilots(pilots)
-        known, base, task = written.merged(), base or written.base, written.task
-        ceiling = written.ceiling if ceiling is None else ceiling
-    if target_score is not None:
-        if base is None:
-            raise ConfigError("--target-score needs --zero-shot, the score before any fine-tune")
-        ceiling = 1.0 if ceiling is None else ceiling
-        target = target_share(target_score, zero_shot=base.score, ceiling=ceiling)
-    calibration = Calibration.load(family)
-    seen = sibling and read_sibling(sibling, cap=calibration.cap, task=task, ceiling=ceiling)
-    asked: dict[str, Any] = {
-        "cos_low": cos_low,
-        "target": target,
-        "curve": curve,
-        "pilots": known,
-        "zero_shot": base,
-        "ceiling": ceiling,
-        "sibling": seen or None,
-        "fingerprint": measured,
-        "seed": seed,
-    }
-    found = estimate(calibration, **asked)
+    asked = question(
+        family,
+        cos_low,
+        scored=scored,
+        target=target,
+        target_score=target_score,
+        curve=curve,
+        pilots=pilots or pilot or (),
+        zero_shot=zero_shot,
+        ceiling=ceiling,
+        sibling=sibling,
+        seed=seed,
+    )
+    found = asked.answer()
     if labelled is None:
-        labelled = max((p.budget for p in known), default=0)
+        labelled = max((p.budget for p in found.pilots), default=0)
     prices = Prices(price_per_label, gpu_hour_price, hours_per_label, hours_fixed)
     further = outlook(found, prices=prices, value=value, labelled=labelled)
     options = sharpenings(
-        calibration, found, prices=prices, labelled=labelled, next_pilot=further["next_pilot"]
+        asked.calibration, found, prices=prices, labelled=labelled, next_pilot=further["next_pilot"]
     )
     if plot is not None:
-        from taskeff.report.estimate_figures import save
-
-        save(found, plot)
+        found.plot(plot)
     if html is not None:
         from taskeff.report.answer import AnswerData, write_answer
 
         page = AnswerData(
-            calibration,
+            asked.calibration,
             found,
-            task=task,
+            task=asked.task,
             outlook=further,
             value=value,
-            asked=asked,
+            asked=asked.options,
             options=options,
             sources={
                 name: file.name for name, file in (("CoS-Low", scored), ("Pilots", pilots)) if file
@@ -149,18 +124,6 @@ def predict(
     if target_score is not None:
         answer["target_score"] = target_score
     show(answer, True)
-
-
-def _read_scored(path: Path) -> tuple[float, dict[str, Any]]:
-    from taskeff.errors import ConfigError
-    from taskeff.estimate.calibration_file import Scored
-    from taskeff.schema import checked
-    from taskeff.storage import Store
-
-    record = Store(str(path.parent)).read_json(path.name)
-    where = f"--scored {path}: not the coslow.json of `taskeff score`"
-    checked(record, Scored, where, ConfigError)
-    return float(record["cos_low"]), record["fingerprint"]
 
 
 def _say(estimate: Estimate, further: dict[str, Any], options: list[Sharpening]) -> None:
@@ -237,6 +200,7 @@ def show_curves(
 ) -> None:
     """A table of imported curves: area, zero-shot score, ceiling, labels to 80 and 90 %."""
     from taskeff.curves.published import summarise_import
+    from taskeff.estimate.rounding import whole
     from taskeff.storage import Store
 
     rows = summarise_import(Store(str(source.parent)).read_json(source.name), str(source))
@@ -246,7 +210,7 @@ def show_curves(
     print(f"{'task':<40}{'AUC':>7}{'zero':>7}{'top':>7}{'n(80 %)':>9}{'n(90 %)':>9}")
     for row in rows:
         labels = "".join(
-            f"{'never' if row[key] is None else format(row[key], '.0f'):>9}"
+            f"{'never' if row[key] is None else whole(row[key]):>9}"
             for key in ("labels_80", "labels_90")
         )
         name = row["task"][:39]

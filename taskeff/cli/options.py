@@ -48,13 +48,6 @@ def integers(option: str, value: str | None) -> list[int] | None:
         raise ConfigError(f"{option} {value!r}: give whole numbers, like 50,100") from None
 
 
-def named_model(path: str, dtype: str | None, measured: dict[str, Any] | None) -> Any:
-    """The model of the command line, in the precision given, or as measured, or float32."""
-    from taskeff.models import model_config
-
-    return model_config(path, dtype or (measured or {}).get("dtype") or "float32")
-
-
 def shorten(text: str, most: int = 1500) -> str:
     """`text` with its middle cut out where it is longer than `most` characters."""
     if len(text) <= most:

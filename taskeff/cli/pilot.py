@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taskeff.cli.options import AsJson, Dtype, Model, Quiet, TaskName, integers, named_model, show
+from taskeff.cli.options import AsJson, Dtype, Model, Quiet, TaskName, integers, show
 
 if TYPE_CHECKING:
     from taskeff.estimate.pilots import PilotFile
@@ -45,18 +45,17 @@ def pilot(
 
     Stopped and started again it goes on where it was; more budgets or draws measure only those.
     """
-    from taskeff.estimate.calibration import Calibration
     from taskeff.run.pilot import RESULT, pilot_config
     from taskeff.run.pilot import pilot as run
     from taskeff.screen import Screen
 
-    measured = dict(Calibration.load(family).fingerprint) if family else None
     config = pilot_config(
-        named_model(model, dtype, measured),
+        model,
         task,
         integers("--budgets", budgets) or [],
         str(out),
         family=family,
+        dtype=dtype,
         draws=draws,
         seed=seed,
         cluster={} if ray else _this_machine(),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from taskeff.cli.options import Dtype, Quiet, named_model
+from taskeff.cli.options import Dtype, Quiet
 
 app = typer.Typer()
 
@@ -34,10 +34,10 @@ def rank(
     With -c FILE the options may stand in the file; without it --manifest, --model, --family and
     --out are needed. Data sets are measured as the family was.
     """
-    from taskeff.config_file import load_config, overridden, parse_config
-    from taskeff.errors import ConfigError
+    from taskeff.config_file import load_config
     from taskeff.rank_config import RankConfig
     from taskeff.run.ranking import rank as run
+    from taskeff.run.ranking import ranking_config
     from taskeff.screen import Screen
 
     given = {"manifest": manifest, "family": family, "out": out}
@@ -53,17 +53,8 @@ def rank(
             dotted.append(f"allow_local={json.dumps(allow_local)}")
         loaded = load_config(config, [*dotted, *(overrides or [])], RankConfig)
     else:
-        from taskeff.estimate.calibration import Calibration
-
-        missing = [f"--{key}" for key, value in (*given.items(), ("model", model)) if value is None]
-        if missing:
-            raise ConfigError(f"give {', '.join(missing)}, or a configuration with -c")
-        measured = dict(Calibration.load(str(family)).fingerprint)
-        named = named_model(str(model), dtype, measured).model_dump()
-        values = {**given, "model": named, "strict": strict, "allow_local": allow_local or []}
-        loaded = parse_config(
-            overridden(values, overrides, "the options"), "the options", RankConfig
-        )
+        values = {**given, "model": model, "strict": strict, "allow_local": allow_local or []}
+        loaded = ranking_config(values, overrides or (), dtype=dtype)
     console = Screen(quiet=quiet)
     if local:
         from taskeff.run.inline import InProcess

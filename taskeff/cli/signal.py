@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from taskeff.cli.options import AsJson, Dtype, Family, Model, named_model, show
+from taskeff.cli.options import AsJson, Dtype, Family, Model, show
 
 app = typer.Typer()
 SUSPECTS = 5  # ids shown
@@ -83,16 +83,16 @@ def select(
         "pool_cap": pool_cap,
         "max_new_tokens": max_new_tokens,
     }
-    settings, as_family = measured_as(family, given)
     task = _task(out, task, data, text, choices, instruction)
     with _progress("confidence") as progress:
         found = labelling.select(
-            named_model(model, dtype, as_family),
+            model,
             task,
             out,
-            settings,
+            {name: value for name, value in given.items() if value is not None},
             pool=pool,
             family=family,
+            dtype=dtype,
             form=form,  # type: ignore[arg-type]
             progress=progress,
         )
@@ -150,8 +150,7 @@ def score(
     """CoS-Low of the labelled examples; with --kernel a pilot without a fine-tune."""
     from taskeff.run.labelling import score as measure
 
-    named = named_model(model, dtype or dtype_of_selection(out), None)
-    found = measure(named, out, labels, kernel=kernel)
+    found = measure(model, out, labels, dtype=dtype, kernel=kernel)
     if as_json:
         show(found, True)
         return
@@ -169,7 +168,7 @@ def score_lines(found: dict[str, Any]) -> list[str]:
     account = found["rows"]
     lines = [
         *Account(account["rows"], account["left_out"], escaped=account["escaped"]).lines("labels"),
-        f"CoS-Low of {found['task']}: {found['cos_low']:.3f} [{low:.3f}, {high:.3f}] "
+        f"CoS-Low of {found['task']}: {found['cos_low']:.3f} [{low:.2f}, {high:.2f}] "
         f"({found['level']:.0%}), the median cosine between the gradients of {n} examples; their "
         f"mean is {found['mean_cosine']:.3f}"
         + (
@@ -203,37 +202,6 @@ def kernel_lines(found: dict[str, Any]) -> list[str]:
         shown = ", ".join(found["suspects"][:SUSPECTS])
         lines.append(f"  labels that the others speak against, the least likely first: {shown}")
     return lines
-
-
-def dtype_of_selection(out: Path) -> str:
-    """The precision that `select` loaded the model in."""
-    from taskeff.coslow.selection import read_selection
-    from taskeff.storage import Store
-
-    return str(read_selection(Store(str(out)))["fingerprint"].get("dtype"))
-
-
-def measured_as(family: str | None, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The settings of a family's fingerprint, what is given in their place, and the fingerprint.
-
-    Raises:
-        ConfigError: a setting is out of range.
-    """
-    from pydantic import ValidationError
-
-    from taskeff.config import CosLowConfig
-    from taskeff.coslow.fingerprint import settings_of
-    from taskeff.errors import ConfigError
-    from taskeff.estimate.calibration import Calibration
-
-    stated = dict(Calibration.load(family).fingerprint) if family else {}
-    values = settings_of(stated).model_dump() if family else {}
-    try:
-        known = {name: value for name, value in given.items() if value is not None}
-        return CosLowConfig(**values | known), stated
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{first['loc'][0]}: {first['msg']}") from None
 
 
 def one_of(option: str, value: str, allowed: Any) -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SCHEMA = 1
+QUANTILES = ("0", "0.1", "0.5", "0.9", "1")
+"""Shares of a pool that the summary of its confidences names."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def draw(data: DataSet, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         "problems": problems,
         "n_scored": len(known),
         "mean_confidence": float(np.mean(known)),
+        "confidence": dict(zip(QUANTILES, np.quantile(known, [*map(float, QUANTILES)]).tolist())),
         "candidates": chosen.candidates,
         "quantile": chosen.quantile,
         "rows": records,

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
+from pydantic import ValidationError
+
 from taskeff.config import SHARD_ROWS, CosLowConfig, ModelConfig
 from taskeff.coslow.linears import target_names
+from taskeff.errors import ConfigError
 from taskeff.models import attention_choice, load_architecture, skeleton
 from taskeff.storage import digest
 
@@ -52,11 +55,20 @@ def fingerprint(
     }
 
 
-def settings_of(fingerprint: Mapping[str, Any]) -> CosLowConfig:
-    """The settings that a fingerprint states; the defaults for what it does not."""
-    return CosLowConfig.model_validate(
-        {name: fingerprint[field] for field, name in FIELDS.items() if field in fingerprint}
-    )
+def settings_of(
+    fingerprint: Mapping[str, Any], given: Mapping[str, Any] | None = None
+) -> CosLowConfig:
+    """The settings that are given, else those a fingerprint states, else the defaults.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range.
+    """
+    stated = {name: fingerprint[field] for field, name in FIELDS.items() if field in fingerprint}
+    try:
+        return CosLowConfig.model_validate(stated | dict(given or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{first['loc'][0]}: {first['msg']}") from None
 
 
 def signal_hash(

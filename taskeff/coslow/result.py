@@ -82,6 +82,17 @@ def check_result(task: str, value: Any, where: str) -> None:
         raise DataError(f"{where}: task: {value['task']!r:.60}, expected {task!r}")
 
 
+class ScoredDataSet(dict[str, Any]):
+    """The content of `coslow.json`, see `taskeff.score`; told in a line."""
+
+    def __repr__(self) -> str:
+        low, high = self["cos_low_low"], self["cos_low_high"]
+        return (
+            f"<ScoredDataSet: {self['task']}, CoS-Low {self['cos_low']:.3f} "
+            f"[{low:.2f}, {high:.2f}] ({self['level']:.0%}), {self['n_examples']} examples>"
+        )
+
+
 def measure(
     folder: Store,
     selection: Mapping[str, Any],

@@ -17,6 +17,7 @@ from taskeff.curves.curve import Floats
 from taskeff.errors import EstimateError
 from taskeff.estimate.budget import Estimate
 from taskeff.estimate.posterior import Posterior, narrowing
+from taskeff.estimate.rounding import whole
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,10 @@ def outlook(
     def cost(labels: float | None) -> dict[str, float] | None:
         if labels is None:
             return None
-        whole = float(np.ceil(labels))
-        if whole <= labelled:
+        needed = whole(labels)
+        if needed <= labelled:
             return {"labels": 0.0, "gpu_hours": 0.0, "money": 0.0}
-        return still_to_pay(prices, whole, labelled)
+        return still_to_pay(prices, float(needed), labelled)
 
     found: dict[str, Any] = {
         "cost": cost(estimate.labels_needed),
@@ -136,11 +137,11 @@ def outlook(
 
 def still_to_pay(prices: Prices, labels: float, labelled: int) -> dict[str, float]:
     """Labels, hours and money still to spend on a fine-tune on `labels`."""
-    whole = prices.cost(labels)
+    paid = prices.cost(labels)
     return {
         "labels": labels - labelled,
-        "gpu_hours": whole["gpu_hours"],
-        "money": whole["money"] - prices.label * labelled,
+        "gpu_hours": paid["gpu_hours"],
+        "money": paid["money"] - prices.label * labelled,
     }
 
 

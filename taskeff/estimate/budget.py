@@ -25,6 +25,7 @@ from taskeff.estimate.posterior import (
 )
 from taskeff.estimate.regression import AucEstimate
 from taskeff.estimate.shapes import CurveShape, Power
+from taskeff.estimate.shown import Shown
 from taskeff.estimate.sibling import Sibling
 
 CurveKind = Literal["power", "beta"]
@@ -51,8 +52,8 @@ def target_share(target_score: float, *, zero_shot: float, ceiling: float) -> fl
     return (target_score - zero_shot) / (ceiling - zero_shot)
 
 
-@dataclass(frozen=True)
-class Estimate:
+@dataclass(frozen=True, repr=False)
+class Estimate(Shown):
     """How many labels a task needs, and how sure that is.
 
     Attributes:
@@ -99,6 +100,11 @@ class Estimate:
     seed: int
     shape: CurveShape
     posterior: Posterior | None = None
+
+    def __repr__(self) -> str:
+        from taskeff.estimate.words import short
+
+        return f"<Estimate: {short(self)}>"
 
     def curve(self, budgets: Sequence[float]) -> dict[str, Any]:
         """The predicted curve and its bands at `budgets`, for plots.

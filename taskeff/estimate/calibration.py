@@ -37,6 +37,7 @@ from taskeff.estimate.regression import (
     scale,
 )
 from taskeff.estimate.shapes import Beta, CurveShape, shape_from_dict
+from taskeff.estimate.shown import Shown
 from taskeff.schema import checked
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ LEVELS = (0.5, 0.8, 0.9)
 """Coverage levels of every interval."""
 
 
-@dataclass(frozen=True)
-class Calibration:
+@dataclass(frozen=True, repr=False)
+class Calibration(Shown):
     """What is known of one family: the tasks it rests on, its curve shape, its line in CoS-Low.
 
     Families that the package ships come as parameters: a line that was printed, priors that were
@@ -99,6 +100,11 @@ class Calibration:
     priors: tuple[CurvePrior, ...] = ()
     coverage: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None
     evidence: tuple[Mapping[str, Any], ...] = ()
+
+    def __repr__(self) -> str:
+        from taskeff.estimate.words import family
+
+        return f"<Calibration: {family(self)}>"
 
     @cached_property
     def fitted(self) -> tuple[TaskPoint, ...]:

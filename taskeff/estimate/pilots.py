@@ -111,31 +111,40 @@ def _mean(labels: int, rows: Sequence[PilotRow]) -> Pilot:
     return Pilot(labels, score, min(tests) if len(tests) == len(rows) else None)
 
 
-def parse_pilot(text: str) -> Pilot:
-    """The pilot that ``BUDGET:SCORE`` or ``BUDGET:SCORE:N_TEST`` writes.
+def as_pilot(value: Pilot | Sequence[float] | str) -> Pilot:
+    """The pilot that is written as ``(budget, score[, n_test])`` or ``BUDGET:SCORE[:N_TEST]``.
 
     Raises:
         EstimateError: it is written otherwise, or a value is out of range.
     """
-    row = _parsed(text, ("labels", "score", "n_test"), "pilot", "BUDGET:SCORE[:N_TEST]", PilotRow)
+    if isinstance(value, Pilot):
+        return value
+    row = _parsed(value, ("labels", "score", "n_test"), "pilot", "BUDGET:SCORE[:N_TEST]", PilotRow)
     return Pilot(row.labels, row.score, row.n_test)
 
 
-def parse_score(text: str, what: str) -> Score:
-    """The score that ``SCORE`` or ``SCORE:N_TEST`` writes; `what` it is, for messages.
+def as_score(value: Score | float | Sequence[float] | str, what: str) -> Score:
+    """The score that is written as ``score``, ``(score, n_test)`` or ``SCORE[:N_TEST]``.
+
+    Args:
+        what: it is, for messages.
 
     Raises:
         EstimateError: it is written otherwise, or a value is out of range.
     """
-    row = _parsed(text, ("score", "n_test"), what, "SCORE[:N_TEST]", ScoreRow)
+    if isinstance(value, Score):
+        return value
+    parts = (value,) if isinstance(value, float | int) else value
+    row = _parsed(parts, ("score", "n_test"), what, "SCORE[:N_TEST]", ScoreRow)
     return Score(row.score, row.n_test)
 
 
-def _parsed(text: str, names: Sequence[str], what: str, form: str, row: Any) -> Any:
-    parts = text.split(":")
-    if not len(names) - 1 <= len(parts) <= len(names):
-        raise EstimateError(f"{what} {text!r}: write {form}")
-    return _valid(row, dict(zip(names, parts, strict=False)), f"{what} {text!r}")
+def _parsed(value: Any, names: Sequence[str], what: str, form: str, row: Any) -> Any:
+    said = f"{what} {value!r}"
+    parts: Any = value.split(":") if isinstance(value, str) else value
+    if not hasattr(parts, "__len__") or not len(names) - 1 <= len(parts) <= len(names):
+        raise EstimateError(f"{said}: write {form}, or the same as a tuple in Python")
+    return _valid(row, dict(zip(names, parts, strict=False)), said)
 
 
 def _valid(schema: Any, values: Any, where: str) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from taskeff.errors import EstimateError
 from taskeff.estimate.budget import LEVEL, Estimate, predict
 from taskeff.estimate.calibration import Calibration
+from taskeff.estimate.rounding import whole
 
 CURVE_POINTS = 17
 FACTS = ("rows_in", "rows", "unscored", "duplicates", "mean_confidence")
@@ -110,7 +111,7 @@ def _needed(name: str, estimate: Estimate, price: float | None) -> dict[str, Any
         f"labels_{name}_low": low,
         f"labels_{name}_high": high,
         f"reachable_{name}": estimate.reachable,
-        f"cost_{name}": None if labels is None or price is None else labels * price,
+        f"cost_{name}": None if labels is None or price is None else whole(labels) * price,
     }
 
 

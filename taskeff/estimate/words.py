@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from taskeff.estimate.budget import LEVEL, Estimate
+from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.contributions import Contribution
 from taskeff.estimate.posterior import N_TEST
+from taskeff.estimate.rounding import high_end, low_end, whole
 from taskeff.estimate.sharpen import Sharpening
+
+BEYOND = "beyond the cap"
 
 
 def headline(found: Estimate) -> str:
@@ -17,20 +21,20 @@ def headline(found: Estimate) -> str:
     cap = f"{found.cap:,} labels"
     chance = found.reach_probability
     if chance is None:
-        return f"About {found.labels_needed or found.cap:,.0f} labels reach {share}."
+        return f"About {whole(found.labels_needed or found.cap):,} labels reach {share}."
     if_reached = found.labels_if_reached
     if if_reached is None or chance < 0.005:
         return f"Not even {cap} reach {share}, as far as can be told."
     if not found.reachable:
         return (
             f"More likely than not ({100 * (1 - chance):.0f} %) even {cap} fall short of {share}; "
-            f"in the other {100 * chance:.0f} % of cases about {if_reached:,.0f} would do."
+            f"in the other {100 * chance:.0f} % of cases about {whole(if_reached):,} would do."
         )
     if chance >= 0.995:
-        return f"About {if_reached:,.0f} labels reach {share}."
+        return f"About {whole(if_reached):,} labels reach {share}."
     return (
-        f"About {if_reached:,.0f} labels reach {share}, if it can be reached at all: the chance "
-        f"that {cap} do is {100 * chance:.0f} %."
+        f"About {whole(if_reached):,} labels reach {share}, if it can be reached at all: the "
+        f"chance that {cap} do is {100 * chance:.0f} %."
     )
 
 
@@ -45,10 +49,10 @@ def uncertainty(found: Estimate) -> str:
         return f"{said} more than {found.cap:,} labels."
     if high is None:
         return (
-            f"{said} {low:,.0f} labels or more; there is no upper end below {found.cap:,}, because "
-            f"{short:.0f} % of the likely curves are not there by then."
+            f"{said} {low_end(low):,} labels or more; there is no upper end below {found.cap:,}, "
+            f"because {short:.0f} % of the likely curves are not there by then."
         )
-    return f"{said} between {low:,.0f} and {high:,.0f} labels."
+    return f"{said} between {low_end(low):,} and {high_end(high, found.cap):,} labels."
 
 
 def efficiency(found: Estimate) -> str:
@@ -56,8 +60,37 @@ def efficiency(found: Estimate) -> str:
     said = f"data efficiency (AUC) {found.auc:.3f}"
     if found.auc_intervals is not None:
         low, high = found.auc_intervals[LEVEL]
-        said += f" [{low:.3f}, {high:.3f}]"
+        said += f" [{low:.2f}, {high:.2f}]"
     return f"{said}, curve {found.curve_kind}"
+
+
+def span(found: Estimate) -> str:
+    """The interval of labels, which there is: 20 to 400, or with its end beyond the cap."""
+    assert found.intervals is not None
+    low, high = found.intervals[LEVEL]
+    if high is None:
+        return BEYOND if low >= found.cap else f"{low_end(low):,} to {BEYOND}"
+    return f"{low_end(low):,} to {high_end(high, found.cap):,}"
+
+
+def short(found: Estimate) -> str:
+    """The answer in half a line."""
+    share = f"{100 * found.target:.3g} %"
+    said = f"{share} not reachable within {found.cap:,} labels"
+    if found.labels_needed is not None:
+        said = f"{whole(found.labels_needed):,} labels for {share}"
+    if found.intervals is not None:
+        said += f", {100 * LEVEL:.0f} % interval {span(found)}"
+    return f"{said}; {found.family}"
+
+
+def family(found: Calibration) -> str:
+    """What a family rests on, in half a line."""
+    rests = "parameters"
+    if found.tasks:
+        rests = f"{len(found.tasks)} tasks, {len(found.fitted)} with a CoS-Low"
+    line = ", a line in CoS-Low" if found.line is not None and not found.tasks else ""
+    return f"{found.family}, {rests}{line}, up to {found.cap:,} labels"
 
 
 def spent(cost: Mapping[str, float], prices: Mapping[str, float]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from taskeff.estimate.sharpen import Sharpening
 from taskeff.report import estimate_figures, html, sentences, style
 from taskeff.report.svg import Sheet, inline
 from taskeff.storage import Store
+from taskeff.version import version
 
 WIDE, NARROW = 760, 350
 
@@ -102,7 +102,7 @@ def render(data: AnswerData) -> str:
         curve=curve,
         chance=chance,
         rows=[(stop, reached(estimate, stop.labels)) for stop in data.stops],
-        version=_version(),
+        version=version(),
     )
 
 
@@ -117,10 +117,3 @@ def _chances(data: AnswerData) -> str:
         f"{100 * reached(data.estimate, s.labels):.0f} % with {s.labels:,}" for s in data.stops
     )
     return ", ".join(shown)
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("taskeff")
-    except importlib.metadata.PackageNotFoundError:
-        return "of a source tree that is not installed"

@@ -1,23 +1,21 @@
 """The figures of one estimate: its curve with bands and pilots, the chance over labels.
 
-They stand on the page of `taskeff predict --html`, and the first alone in the file of `--plot`.
+They stand on the page of `taskeff predict --html`, the first alone in a notebook and in the file of
+`--plot`.
 """
 
 from __future__ import annotations
 
-import io
 import math
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from taskeff.errors import EstimateError
 from taskeff.estimate.budget import LEVEL, Estimate
+from taskeff.estimate.rounding import whole
 from taskeff.report.figures import budget_ticks, log2_labels
 from taskeff.report.style import MEASURED, MUTED, PAPER, PREDICTED, canvas, drawn, styled
-from taskeff.storage import Store
 
 _GRID = 81  # points of a line
 _SD = 1.2816  # standard deviations of a normal's 80 % interval
@@ -43,28 +41,16 @@ def chance(estimate: Estimate, width: float) -> str:
         reached = np.searchsorted(labels, at, side="right") / len(labels)
         axes.fill_between(at, reached, color=PREDICTED, alpha=0.13, lw=0)
         axes.plot(at, reached, color=PREDICTED)
-        _frame(axes, estimate, "chance of the target")
+        budget_frame(axes, estimate.cap, "chance of the target")
         return drawn(figure)
 
 
-def save(estimate: Estimate, path: str | Path) -> None:
-    """Draw the curve into an SVG or PNG file; the same estimate gives the same bytes.
-
-    Raises:
-        EstimateError: the path ends in neither .svg nor .png.
-        StorageError: it cannot be written; what was there before is as it was.
-    """
-    file = Path(path)
-    if file.suffix not in (".svg", ".png"):
-        raise EstimateError(f"{file}: the plot is drawn as .svg or .png; end the name so")
-    with styled():
-        figure = _curve(estimate, 700)
-        figure.axes[0].legend(frameon=False, fontsize=9, loc="upper left")
-        kind = file.suffix[1:]
-        metadata = {"Date": None} if kind == "svg" else None
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, metadata=metadata, dpi=144, facecolor=PAPER)
-    Store(str(file.parent)).write_bytes(buffer.getvalue(), file.name)
+def alone(estimate: Estimate, width: float) -> Figure:
+    """The curve with its legend, on paper; to be called within `styled`."""
+    figure = _curve(estimate, width)
+    figure.axes[0].legend(frameon=False, fontsize=9, loc="upper left")
+    figure.set_facecolor(PAPER)
+    return figure
 
 
 def _curve(estimate: Estimate, width: float) -> Figure:
@@ -82,16 +68,17 @@ def _curve(estimate: Estimate, width: float) -> Figure:
     axes.axhline(estimate.target, color=MUTED, lw=1, ls=(0, (1, 3)), label=name)
     _needed(axes, estimate)
     highest = _pilots(axes, estimate)
-    _frame(axes, estimate, "share of zero-shot to ceiling", max(1.0, highest))
+    budget_frame(axes, estimate.cap, "share of zero-shot to ceiling", max(1.0, highest))
     return figure
 
 
-def _frame(axes: Axes, estimate: Estimate, name: str, top: float = 1.0) -> None:
-    axes.set_xlim(-0.15, math.log2(estimate.cap) + 0.15)
+def budget_frame(axes: Axes, cap: int, name: str, top: float = 1.0) -> None:
+    """The axes of a share, `name` it is, over labels up to `cap`."""
+    axes.set_xlim(-0.15, math.log2(cap) + 0.15)
     axes.set_ylim(-0.03, top + 0.05)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
-    decades = [10**k for k in range(int(math.log10(estimate.cap)) + 1)]
-    budget_ticks(axes, [*decades, estimate.cap])
+    decades = [10**k for k in range(int(math.log10(cap)) + 1)]
+    budget_ticks(axes, [*decades, cap])
     axes.grid(axis="y")
     axes.set_xlabel("labels")
     axes.set_ylabel(name)
@@ -104,7 +91,7 @@ def _needed(axes: Axes, estimate: Estimate) -> None:
         ends = [log2_labels(low), log2_labels(estimate.cap if end is None else end)]
         axes.plot(ends, [estimate.target] * 2, color=PREDICTED, lw=5, alpha=0.3)
     if estimate.labels_needed is not None:
-        x, name = log2_labels(estimate.labels_needed), f"{estimate.labels_needed:,.0f} labels"
+        x, name = log2_labels(estimate.labels_needed), f"{whole(estimate.labels_needed):,} labels"
         axes.plot(x, estimate.target, "D", color=PREDICTED, markersize=7, label=name, ls="")
 
 

@@ -55,7 +55,7 @@ def scatter(data: ReportData, width: float) -> str:
     with styled():
         figure, axes = canvas(width, max(300, width * 0.56), left=54, bottom=42)
         _frame_scatter(axes, data.calibration, tasks)
-        line = _fitted_line(data.calibration, [task.prediction.cos_low for task in tasks])
+        line = fitted_line(data.calibration, [task.prediction.cos_low for task in tasks])
         if len(line):
             axes.fill_between(line[:, 0], line[:, 2], line[:, 3], color=PREDICTED, alpha=0.13, lw=0)
             axes.plot(line[:, 0], line[:, 1], color=PREDICTED)
@@ -66,7 +66,7 @@ def scatter(data: ReportData, width: float) -> str:
         return drawn(figure)
 
 
-def _fitted_line(calibration: Calibration, cos_lows: Sequence[float]) -> np.ndarray:
+def fitted_line(calibration: Calibration, cos_lows: Sequence[float]) -> np.ndarray:
     """float64 [points, 4]: CoS-Low, AUC and the ends of a new task's interval, where it has one."""
     margin = 0.1 * (max(cos_lows) - min(cos_lows))
     rows: list[tuple[float, ...]] = []

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.ranking import columns, share
+from taskeff.estimate.rounding import high_end, low_end, whole
 from taskeff.report import html
 from taskeff.report.sentences import UNKNOWN, number
 from taskeff.spreadsheet import csv_bytes
@@ -30,7 +31,7 @@ def write_ranking(
         rows: of `taskeff.estimate.ranking.ordered`.
     """
     store.write_table(as_table(rows, targets), "ranking.parquet")
-    store.write_bytes(as_csv(rows, targets), "ranking.csv")
+    store.write_bytes(as_csv(rows, calibration, targets), "ranking.csv")
     store.write_bytes(render(rows, calibration, targets).encode(), "ranking.html")
     return store.path("ranking.html")
 
@@ -52,10 +53,28 @@ def _type(name: str) -> pa.DataType:
     return pa.bool_() if name.startswith("reachable") else pa.float64()
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]], targets: Sequence[float]) -> bytes:
-    """The rows as CSV; cells a spreadsheet would run as formulas get a leading quote."""
-    cells = ({**row, "warnings": "; ".join(row["warnings"])} for row in rows)
-    return csv_bytes(columns(targets), cells)
+def as_csv(
+    rows: Sequence[Mapping[str, Any]], calibration: Calibration, targets: Sequence[float]
+) -> bytes:
+    """The rows as CSV, labels rounded as for people, with what holds of the whole family on each.
+
+    Cells a spreadsheet would run as formulas get a leading quote.
+    """
+    told = {"family": calibration.family, "family_warnings": "; ".join(calibration.warnings)}
+    cells = (
+        {**_rounded(row, calibration.cap, targets), "warnings": "; ".join(row["warnings"]), **told}
+        for row in rows
+    )
+    return csv_bytes([*columns(targets), *told], cells)
+
+
+def _rounded(row: Mapping[str, Any], cap: int, targets: Sequence[float]) -> dict[str, Any]:
+    found = dict(row)
+    for name in (f"labels_{share(target)}" for target in targets):
+        low, high = f"{name}_low", f"{name}_high"
+        for key, rule in ((name, whole), (low, low_end), (high, lambda n: high_end(n, cap))):
+            found[key] = None if row[key] is None else rule(row[key])
+    return found
 
 
 def render(
@@ -68,7 +87,7 @@ def render(
         html.asset("page.css", "ranking.css"),
         html.asset("ranking.js"),
         filters={"number": number, "labels": _labels, "money": _money},
-        rows=rows,
+        rows=[_rounded(row, calibration.cap, targets) for row in rows],
         common=_common_warnings(rows),
         calibration=calibration,
         targets=[(target, share(target)) for target in targets],
@@ -92,8 +111,8 @@ def _common_warnings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [warning for warning in ranked[0] if all(warning in others for others in ranked)]
 
 
-def _labels(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:,.0f}"
+def _labels(value: int | None) -> str:
+    return UNKNOWN if value is None else f"{value:,}"
 
 
 def _money(value: float | None) -> str:

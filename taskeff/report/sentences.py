@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from taskeff.estimate import words
 from taskeff.estimate.budget import LEVEL, Estimate
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.evidence import COS_LOW, MEAN
 from taskeff.estimate.left_out import Prediction
 from taskeff.estimate.regression import Worth
+from taskeff.estimate.rounding import whole
 from taskeff.report.contents import ReportData, TaskReport
 
 MINUS, NBSP = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 UNKNOWN = "\N{EM DASH}"
 NOT_REACHABLE = "not reachable within the cap"
 NEVER_REACHED = "never reached"
-BEYOND = "beyond the cap"
 R_LEVEL = 0.95  # of the interval of a correlation
 # Below this many tasks a correlation's interval spans most of the line whatever the truth is.
 FEW_TASKS = 10
@@ -64,12 +64,9 @@ def percent(share: float) -> str:
     return f"{share * 100:.3g}{NBSP}%"
 
 
-def count(value: float) -> str:
-    """A number of labels to two significant digits: more would be false precision."""
-    if value < 1:
-        return "0"
-    size = 10 ** max(0, math.floor(math.log10(value)) - 1)
-    return f"{round(value / size) * size:,}"
+def count(labels: float) -> str:
+    """A number of labels, whole."""
+    return f"{whole(labels):,}"
 
 
 def span(interval: tuple[float, float] | None, digits: int = 2) -> str:
@@ -81,12 +78,7 @@ def span(interval: tuple[float, float] | None, digits: int = 2) -> str:
 
 def label_span(estimate: Estimate) -> str:
     """20 to 400, or 20 to beyond the cap, or all of it beyond."""
-    if estimate.intervals is None:
-        return UNKNOWN
-    low, high = estimate.intervals[LEVEL]
-    if high is None:
-        return BEYOND if low >= estimate.cap else f"{count(low)} to {BEYOND}"
-    return f"{count(low)} to {count(high)}"
+    return UNKNOWN if estimate.intervals is None else words.span(estimate)
 
 
 def title(name: str) -> str:
@@ -102,7 +94,7 @@ def predicted_labels(estimate: Estimate) -> str:
 def measured_labels(prediction: Prediction, target: float) -> str:
     """The measured number, or that it was never reached."""
     labels = prediction.measured_labels(target)
-    return NEVER_REACHED if labels is None else f"{round(labels):,}"
+    return NEVER_REACHED if labels is None else count(labels)
 
 
 def goal(share: float) -> str:

@@ -6,12 +6,16 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from taskeff.errors import EstimateError
+from taskeff.storage import Store
 
 INK, MUTED, RULE, PAPER = "#1d2126", "#666d76", "#d4d8dd", "#fcfcfa"
 MEASURED, PREDICTED = "#1c5d99", "#b35c12"
@@ -82,10 +86,28 @@ def canvas(width: float, height: float, **margins: float) -> tuple[Figure, Axes]
     return figure, figure.add_subplot()
 
 
+def save(figure: Figure, path: str) -> None:
+    """Write the figure to an SVG or PNG file; the same figure gives the same bytes.
+
+    Raises:
+        EstimateError: the path ends in neither .svg nor .png.
+        StorageError: it cannot be written; what was there before is as it was.
+    """
+    file = Path(path)
+    if file.suffix not in (".svg", ".png"):
+        raise EstimateError(f"{file}: the plot is drawn as .svg or .png; end the name so")
+    kind, buffer = file.suffix[1:], io.BytesIO()
+    metadata = {"Date": None} if kind == "svg" else None
+    with styled():
+        figure.savefig(buffer, format=kind, metadata=metadata, dpi=144)
+    Store(str(file.parent)).write_bytes(buffer.getvalue(), file.name)
+
+
 def drawn(figure: Figure) -> str:
     """The figure as SVG text, the same for the same figure."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    with styled():
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 

@@ -10,17 +10,17 @@ from taskeff.config import SHARD_ROWS, CosLowConfig, ModelConfig, ScoringConfig
 from taskeff.coslow.data_set import POOL, DataSet
 from taskeff.coslow.draw import Waiting, account_of, labelled
 from taskeff.coslow.engines import BuiltinEngine, in_this_process
-from taskeff.coslow.fingerprint import fingerprint, signal_hash
+from taskeff.coslow.fingerprint import fingerprint, settings_of, signal_hash
 from taskeff.coslow.handoff import Form, hand_off
 from taskeff.coslow.pilot import measure_pilot, rows_of
 from taskeff.coslow.pipeline import Scored, Worker
 from taskeff.coslow.pool import Pool, RenderedPool, SpecPool
-from taskeff.coslow.result import RESULT, measure
+from taskeff.coslow.result import RESULT, ScoredDataSet, measure
 from taskeff.coslow.selection import SELECTION, read_selection
 from taskeff.errors import ConfigError, DataError, ModelError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
-from taskeff.models import family_identity, load_model, load_tokenizer
+from taskeff.models import family_identity, load_model, load_tokenizer, model_config
 from taskeff.storage import Store
 from taskeff.tasks.task import load_spec
 
@@ -29,13 +29,14 @@ Progress = Callable[[int], None]
 
 
 def select(
-    model: ModelConfig,
+    model: ModelConfig | str | Path,
     task: str | Path | None,
     out: str | Path,
-    settings: CosLowConfig | None = None,
+    settings: CosLowConfig | Mapping[str, Any] | None = None,
     *,
     pool: str | Path | None = None,
-    family: str | None = None,
+    family: str | Path | None = None,
+    dtype: str | None = None,
     form: Form = "jsonl",
     seed: int = 0,
     progress: Progress | None = None,
@@ -45,10 +46,16 @@ def select(
     A run that was stopped goes on with the next shard.
 
     Args:
+        model: a Hugging Face id or folder, or a `ModelConfig`.
         task: a bundled task's name or a task file; its training split is the pool, no label read.
+        out: folder or URI; `score` goes on from there.
+        settings: those of `CosLowConfig` to set, ``{"n_examples": 64}``; what is not given is as
+            the family was measured, else the default.
         pool: instead of a task, a file of rendered prompts; see `RenderedPool`.
         family: a calibration that the result is to be compared with: what it would refuse is
             refused now.
+        dtype: of a model given by its path: float32, bfloat16 or float16; default the family's,
+            else float32.
         form: what the files to label are written for.
         seed: of a bundled task, and of a task's split into training and test rows.
 
@@ -60,7 +67,10 @@ def select(
         TaskeffError: a bad task, pool or model, or an `out` that cannot be written or holds files
             that were handed out before.
     """
-    settings = settings or CosLowConfig()
+    stated = Calibration.load(family).fingerprint if family else {}
+    model = model_config(model, dtype, stated)
+    if not isinstance(settings, CosLowConfig):
+        settings = settings_of(stated, settings)
     if (task is None) == (pool is None):
         raise ConfigError(
             "give either a task (--task), a file of rows (--data), or a file of rendered prompts "
@@ -79,7 +89,7 @@ def select(
     if about.rendered:  # by which template is not known
         del measured["template_hash"]
     if family is not None:
-        compare_fingerprints(Calibration.load(family).fingerprint, measured, family)
+        compare_fingerprints(stated, measured, str(family))
     data = DataSet(
         name=about.name,
         pool=rows,
@@ -103,9 +113,18 @@ def select(
 
 
 def pool_lines(selection: Mapping[str, Any]) -> list[str]:
-    """What became of the pool's rows, a line each: those read, used, left out and why."""
+    """What became of the pool's rows, a line each: read, used, left out and why, drawn."""
     note = selection["pool"]["note"]
-    return [*account_of(selection).lines("pool"), *([f"note: {note}"] if note else [])]
+    low, tenth, half, ninth, high = selection["confidence"].values()
+    drawn = [row["confidence"] for row in selection["rows"]]
+    return [
+        *account_of(selection).lines("pool"),
+        *([f"note: {note}"] if note else []),
+        f"confidence: {low:.2f} to {high:.2f}, mean {selection['mean_confidence']:.2f}; a tenth of "
+        f"the rows below {tenth:.2f}, half below {half:.2f}, a tenth above {ninth:.2f}",
+        f"drawn: {len(drawn)} of {selection['candidates']} candidates, of confidence "
+        f"{min(drawn):.2f} to {max(drawn):.2f}",
+    ]
 
 
 def _fresh(out: str | Path, form: Form) -> Store:
@@ -128,16 +147,20 @@ def _fresh(out: str | Path, form: Form) -> Store:
 
 
 def score(
-    model: ModelConfig,
+    model: ModelConfig | str | Path,
     out: str | Path,
     labels: str | Path | None = None,
     *,
+    dtype: str | None = None,
     kernel: bool = False,
-) -> dict[str, Any]:
+) -> ScoredDataSet:
     """CoS-Low of the examples that `select` handed out to `out`, now labelled.
 
     Args:
+        model: the one that `select` used: its id or folder, or a `ModelConfig`.
+        out: the folder that `select` wrote.
         labels: the filled file, in any of the formats; default the one that `select` wrote.
+        dtype: of a model given by its path; default what `select` loaded it in.
         kernel: add `kernel`, a `KernelPilot`: what a fine-tune on these labels would score. It
             takes the gradients of every answer of every row.
 
@@ -153,6 +176,7 @@ def score(
     """
     store = Store(str(out))
     selection = read_selection(store)
+    model = model_config(model, dtype, selection["fingerprint"])
     examples = labelled(store, selection, None if labels is None else str(labels))
     if isinstance(examples, Waiting):
         raise DataError(examples.reason)
@@ -165,7 +189,7 @@ def score(
     if rows is not None:
         result["kernel"] = measure_pilot(selection, rows, loaded).to_dict()
         store.write_json(result, RESULT)
-    return result
+    return ScoredDataSet(result)
 
 
 def _check_model(selected: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

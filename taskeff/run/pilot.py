@@ -7,6 +7,7 @@ resumed as a calibration's are, by the family's recipe.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -17,7 +18,7 @@ from taskeff.errors import ConfigError, DataError, EstimateError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.pilots import PilotFile, PilotRow, ScoreRow
 from taskeff.finetune.cells import PUBLISHED_RECIPE, Cell, recipe_of, stored_recipe
-from taskeff.models import load_architecture
+from taskeff.models import load_architecture, model_config
 from taskeff.run.checks import rounding_note
 from taskeff.run.cost import forecast, lines
 from taskeff.run.driver import measure_cells
@@ -35,12 +36,13 @@ FEW_TEST_ROWS = 100
 
 
 def pilot_config(
-    model: ModelConfig,
+    model: ModelConfig | str | Path,
     task: str,
     budgets: Sequence[int],
     out: str,
     *,
     family: str | None = None,
+    dtype: str | None = None,
     draws: int = 1,
     seed: int = 0,
     cluster: Mapping[str, Any] | None = None,
@@ -49,8 +51,12 @@ def pilot_config(
     """A run of one task by a family's recipe, stored below `out`/pilot.
 
     Args:
+        model: a Hugging Face id or folder, or a `ModelConfig`.
+        task: a bundled task's name or a task file.
         budgets: numbers of labels, from 1 up.
+        out: folder or URI of `pilots.json` and what it is made from.
         family: a calibration; one without a recipe, and None, take the published one.
+        dtype: of a model given by its path; default the family's, else float32.
         draws: how often each budget is measured, each time on rows of another draw.
         seed: of the task's splits.
         cluster: settings of that section.
@@ -63,15 +69,14 @@ def pilot_config(
         raise ConfigError(f"--budgets {','.join(map(str, budgets))}: give numbers from 1 up")
     if draws < 1:
         raise ConfigError(f"--draws {draws}: give 1 or more")
-    stored = None
-    if family is not None:
-        stored = stored_recipe(Calibration.load(family).fingerprint, f"family {family!r}")
+    known = Calibration.load(family).fingerprint if family else {}
+    stored = stored_recipe(known, f"family {family!r}") if family else None
     training, test_cap = stored or (PUBLISHED_RECIPE, None)
     cells = {"budgets": sorted(set(budgets)), "seeds": list(range(draws))}
     values = {
         "name": "pilot",
         "storage": out,
-        "model": model.model_dump(),
+        "model": model_config(model, dtype, known).model_dump(),
         "tasks": {"calibration": [task], "seed": seed},
         "training": {**training.model_dump(mode="json"), **cells},
         "evaluation": {} if test_cap is None else {"test_cap": test_cap},

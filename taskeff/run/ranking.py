@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
 from rich.console import Console
 
-from taskeff.config import CosLowConfig
+from taskeff.config import CosLowConfig, ModelConfig
+from taskeff.config_file import load_config, overridden, parse_config
 from taskeff.coslow.data_set import DataSet, published, scored_pool
 from taskeff.coslow.draw import account_of
 from taskeff.coslow.engines import engine_of
@@ -20,16 +23,17 @@ from taskeff.coslow.fingerprint import fingerprint, settings_of, signal_hash
 from taskeff.coslow.pipeline import Outcome, Scored, state_of
 from taskeff.coslow.pool import SpecPool
 from taskeff.coslow.result import read_result
-from taskeff.errors import TaskeffError, redacted
+from taskeff.errors import ConfigError, TaskeffError, redacted
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
 from taskeff.estimate.ranking import ordered, ranking_rows
 from taskeff.finetune.cells import versions
 from taskeff.lease import Lease
-from taskeff.models import family_identity, load_tokenizer
+from taskeff.models import family_identity, load_tokenizer, model_config
 from taskeff.rank_config import RankConfig
 from taskeff.report.ranking import write_ranking
 from taskeff.run.executor import Measures
+from taskeff.run.inline import InProcess
 from taskeff.run.progress import say
 from taskeff.screen import Screen
 from taskeff.storage import Store
@@ -40,15 +44,49 @@ LEASE_SECONDS = 120.0
 ESTIMATES_PER_TASK = 32
 
 
+def ranking_config(
+    values: Mapping[str, Any], overrides: Sequence[str] = (), *, dtype: str | None = None
+) -> RankConfig:
+    """A ranking of plain values: `manifest`, `model`, `family`, `out`, and what else it sets.
+
+    Args:
+        values: by the names of `RankConfig`; the model may be its id or folder.
+        overrides: key.sub=value, as for a file.
+        dtype: of a model given by its path; default the family's, else float32.
+
+    Raises:
+        TaskeffError: one of the four is missing, no such family, or a value is wrong.
+    """
+    missing = [name for name in ("manifest", "model", "family", "out") if not values.get(name)]
+    if missing:
+        options = ", ".join(f"--{name}" for name in missing)
+        raise ConfigError(f"give {options}, or a configuration with -c")
+    model = values["model"]
+    if isinstance(model, str | os.PathLike | ModelConfig):
+        measured = Calibration.load(values["family"]).fingerprint
+        model = model_config(model, dtype, measured).model_dump()
+    places = {name: str(values[name]) for name in ("manifest", "family", "out")}
+    given = {**values, **places, "model": model}
+    return parse_config(
+        overridden(given, list(overrides), "the options"), "the options", RankConfig
+    )
+
+
 def rank(
-    config: RankConfig,
-    executor: Measures,
+    config: RankConfig | Mapping[str, Any] | str | Path,
+    executor: Measures | None = None,
     console: Console | None = None,
 ) -> list[dict[str, Any]]:
     """Rank the manifest's data sets by the labels they will need.
 
     What an earlier run published is not measured again. A data set that fails, or waits for
     labels, is in the table with its status and the reason; the others go on.
+
+    Args:
+        config: a YAML file, or ``{"manifest": ..., "model": ..., "family": ..., "out": ...}`` with
+            what else `RankConfig` has, or a `RankConfig`.
+        executor: `InProcess()`, the default, or `OnRay()`.
+        console: where progress is told; default standard output.
 
     Returns:
         The table's rows, see `taskeff.estimate.ranking.ranking_rows`; also written to
@@ -59,7 +97,11 @@ def rank(
             calibrated with other settings, another ranking at work in the same place. Said before
             any worker starts.
     """
-    console = console or Screen()
+    console, executor = console or Screen(), executor or InProcess()
+    if isinstance(config, Mapping):
+        config = ranking_config(config)
+    elif not isinstance(config, RankConfig):
+        config = load_config(config, schema=RankConfig)
     started = time.monotonic()
     run = _prepared(config, console)
     with Lease(run.store, LEASE_SECONDS) as lease, executor:
@@ -71,6 +113,8 @@ def rank(
     counts = Counter(row["status"] for row in rows)
     told = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts.most_common())
     console.print(f"{len(rows)} data sets: {told}", highlight=False)
+    for warning in run.calibration.warnings:
+        say(console, "warning:", warning)
     console.print(f"ranking: {page}", soft_wrap=True, highlight=False)
     return rows
 

@@ -13,6 +13,7 @@ from taskeff.estimate.advice import Prices, advise, next_pilot
 from taskeff.estimate.budget import Pilot, predict, target_share
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.posterior import Score, interval, update
+from taskeff.estimate.rounding import high_end, low_end
 from taskeff.estimate.words import headline, uncertainty
 from tests.estimate.conftest import BUDGETS, CAP
 
@@ -166,7 +167,7 @@ def test_the_words_agree(calibration, score, ceiling):
     low, high = found.intervals[0.8]
     assert ("or more" in sure or "more than" in sure) == (high is None)
     if high is not None:
-        assert f"between {low:,.0f} and {high:,.0f}" in sure
+        assert f"between {low_end(low):,} and {high_end(high, found.cap):,}" in sure
 
 
 def test_words_of_a_formula():

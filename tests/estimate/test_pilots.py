@@ -5,15 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskeff.errors import EstimateError
-from taskeff.estimate.pilots import parse_pilot, parse_score, read_pilots
+from taskeff.estimate.pilots import as_pilot, as_score, read_pilots
 from taskeff.estimate.posterior import Pilot, Score
 
 pilots = st.builds(Pilot, st.integers(1, 10**6), st.floats(0, 1), st.none() | st.integers(1, 10**6))
 
 
 def test_written_on_the_command_line():
-    assert parse_pilot("50:0.61") == Pilot(50, 0.61)
-    assert parse_pilot("50:0.61:2000") == Pilot(50, 0.61, 2000)
+    assert as_pilot("50:0.61") == Pilot(50, 0.61)
+    assert as_pilot("50:0.61:2000") == Pilot(50, 0.61, 2000)
 
 
 @given(st.lists(pilots, min_size=1, max_size=5, unique_by=lambda p: p.budget))
@@ -53,14 +53,14 @@ def test_what_taskeff_pilot_writes(tmp_path):
 @pytest.mark.parametrize("text", ["50", "50:a", "x:0.5", "50:1.5", "0:0.5", "1:2:3:4", "50:nan"])
 def test_bad_pilots_are_quoted(text):
     with pytest.raises(EstimateError, match=text):
-        parse_pilot(text)
+        as_pilot(text)
 
 
 @pytest.mark.parametrize("text", ["", "a", "1.5", "0.5:0", "0.5:1:2", "0.5:1.5"])
 def test_bad_scores_are_quoted(text):
     with pytest.raises(EstimateError, match=f"zero-shot '{text}'"):
-        parse_score(text, "zero-shot")
-    assert parse_score("0.42:200", "zero-shot") == Score(0.42, 200)
+        as_score(text, "zero-shot")
+    assert as_score("0.42:200", "zero-shot") == Score(0.42, 200)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_nothing_is_worth_labelling_for_nothing(ask):
     [
         (("--pilot", "50:1.5", *RANGE), "50:1.5"),
         (("--pilot", "50:0.5"), "--zero-shot SCORE:N_TEST"),
-        (("--zero-shot", "0.3:0"), "--zero-shot '0.3:0'"),
+        (("--zero-shot", "0.3:0"), "zero-shot '0.3:0'"),
         (("--pilot", "50:0.5:0", *RANGE), "50:0.5:0"),
         (("--scored", "x.json"), "not both"),
         (("--pilot", "50:0.5", "--pilots", "x.csv", *RANGE), "not by both"),

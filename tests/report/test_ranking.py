@@ -1,6 +1,7 @@
 """The ranking's files: typed columns, cells that are no formula, a page of what is in them."""
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -10,6 +11,7 @@ import pytest
 
 from taskeff.estimate.calibration import TaskPoint, fit_calibration
 from taskeff.estimate.ranking import columns, ordered, ranking_rows
+from taskeff.estimate.rounding import high_end, low_end, whole
 from taskeff.estimate.shapes import Beta
 from taskeff.report.ranking import as_csv, as_table, render
 
@@ -58,7 +60,7 @@ def test_the_highest_area_comes_first_and_what_has_none_last(rows):
     assert fast["labels_80"] < fast["labels_90"]
     assert fast["labels_90"] < slow["labels_90"]
     assert fast["labels_90_low"] <= fast["labels_90"]
-    assert fast["cost_90"] == pytest.approx(0.5 * fast["labels_90"])
+    assert fast["cost_90"] == 0.5 * whole(fast["labels_90"])
     assert "1.5" in nowhere["reason"]
 
 
@@ -81,11 +83,20 @@ def test_the_table_has_types_whatever_is_missing(rows):
     assert as_table([], TARGETS).schema == table.schema
 
 
-def test_no_cell_of_the_csv_is_a_formula(rows):
-    read = list(csv.DictReader(io.StringIO(as_csv(rows, TARGETS).decode("utf-8-sig"))))
+def test_no_cell_of_the_csv_is_a_formula(rows, calibration):
+    read = list(csv.DictReader(io.StringIO(as_csv(rows, calibration, TARGETS).decode("utf-8-sig"))))
     assert read[3]["reason"] == "'" + HOSTILE
-    assert float(read[0]["labels_90"]) == rows[0]["labels_90"]
+    assert read[0]["labels_90"] == str(whole(rows[0]["labels_90"]))
+    assert read[0]["labels_90_low"] == str(low_end(rows[0]["labels_90_low"]))
+    assert read[0]["labels_90_high"] == str(high_end(rows[0]["labels_90_high"], calibration.cap))
     assert read[3]["labels_90"] == ""
+
+
+def test_the_caveat_of_the_family_is_on_every_row_of_the_csv(rows, calibration):
+    family = dataclasses.replace(calibration, caveat=HOSTILE)
+    read = list(csv.DictReader(io.StringIO(as_csv(rows, family, TARGETS).decode("utf-8-sig"))))
+    assert [row["family"] for row in read] == ["f"] * 4
+    assert all(row["family_warnings"].startswith("'" + HOSTILE) for row in read)
 
 
 class Page(HTMLParser):

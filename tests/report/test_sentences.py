@@ -36,7 +36,7 @@ def judged(
 
 def test_the_answer_is_one_plain_sentence() -> None:
     assert sentence(fake.said(87.2, (20, 400), reach_probability=0.724)) == (
-        "airport_country: label about 87 examples (80 % interval 20 to 400, chance of getting "
+        "airport_country: label about 88 examples (80 % interval 20 to 400, chance of getting "
         "there 72 %) to reach 90 % of the way from zero-shot to the ceiling; measured: 64."
     )
 
@@ -44,8 +44,8 @@ def test_the_answer_is_one_plain_sentence() -> None:
 def test_the_highest_share_comes_first_and_the_others_after_it() -> None:
     said = sentence(fake.said(41.3, (9, 160), target=0.8), fake.said(87.2, None), reached=32)
     assert said == (
-        "airport_country: label about 87 examples to reach 90 % of the way from zero-shot to the "
-        "ceiling; measured: 32. For 80 %: about 41 (80 % interval 9 to 160); measured: 22."
+        "airport_country: label about 88 examples to reach 90 % of the way from zero-shot to the "
+        "ceiling; measured: 32. For 80 %: about 42 (80 % interval 9 to 160); measured: 22."
     )
 
 
@@ -115,9 +115,9 @@ def test_coverage_counts_what_can_be_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    "value, shown", [(0.2, "0"), (1, "1"), (9.6, "10"), (87.2, "87"), (143, "140"), (2345, "2,300")]
+    "value, shown", [(0.2, "1"), (1, "1"), (9.6, "10"), (87.2, "88"), (143, "143"), (2345, "2,345")]
 )
-def test_label_counts_have_two_digits(value: float, shown: str) -> None:
+def test_labels_are_whole_and_suffice(value: float, shown: str) -> None:
     assert sentences.count(value) == shown
 
 

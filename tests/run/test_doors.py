@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from rich.console import Console
 
 from taskeff.config_file import parse_config
 from taskeff.coslow.shards import Shard, read_parts
+from taskeff.estimate.calibration import Calibration
 from taskeff.run.driver import calibrate
 from taskeff.run.inline import InlineExecutor, InProcess
 from taskeff.run.ranking import rank
@@ -114,11 +117,13 @@ def calibrated(words: Path, model: Path, storage: Path, executor: Any) -> Path:
     return storage
 
 
-def ranked(words: Path, model: Path, family: Path, out: Path, measures: Any) -> Path:
+def ranked(
+    words: Path, model: Path, family: Path, out: Path, measures: Any, console: Console = QUIET
+) -> Path:
     """The task as an entry of a ranking."""
     manifest = made.write_manifest(words.parent, [{"name": "words", "task": words.name}])
     config = made.rank_config(model, manifest, out, family, coslow=SIGNAL, scoring={})
-    rank(config, measures, QUIET)
+    rank(config, measures, console)
     return out
 
 
@@ -134,6 +139,16 @@ def test_every_door_of_this_process_gives_the_same(
     read.clear()
     assert found(ranked(words, tiny_model, family, tmp_path / "rank", InProcess())) == expected
     assert read == prompts
+
+
+def test_the_familys_caveat_is_said_where_the_ranking_is(words, tiny_model, family, tmp_path):
+    doubted = tmp_path / "doubted.json"
+    known = Calibration.load(family)
+    dataclasses.replace(known, caveat="a caveat of this family").save(doubted)
+    said = Console(file=io.StringIO(), width=10_000)
+    ranked(words, tiny_model, doubted, tmp_path / "rank", InProcess(), said)
+    assert "warning: a caveat of this family" in said.file.getvalue()
+    assert "a caveat of this family" in (tmp_path / "rank" / "ranking.csv").read_text("utf-8-sig")
 
 
 @pytest.mark.slow

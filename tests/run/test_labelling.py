@@ -32,9 +32,9 @@ def cli(monkeypatch, capsys):
 @pytest.fixture
 def quick(monkeypatch):
     """The defaults of a test rather than those of a measurement."""
-    whole = CosLowConfig
+    whole = labelling.settings_of
     small = {"max_new_tokens": 4, "rank": 4}
-    monkeypatch.setattr("taskeff.config.CosLowConfig", lambda **given: whole(**{**small, **given}))
+    monkeypatch.setattr(labelling, "settings_of", lambda told, given: whole(told, small | given))
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,7 @@ def test_round_trip(cli, quick, tiny_model, tmp_path, answers, form):
     code, out, err = cli("select", *options, *select_options)
     assert code == 0, err
     assert f"label the 10 rows of {tmp_path / FILES[form]}" in out
+    assert "drawn: 10 of 10 candidates, of confidence " in out
     labels = tmp_path / FILES[form]
     fill(labels, form, answers, 8)
     code, _, err = cli("score", *options, "--labels", labels)
@@ -152,6 +153,12 @@ def test_what_select_records(tiny_model, tmp_path):
     indices, values, _ = read_confidences(Store(str(tmp_path)))
     assert len(set(indices)) == 40
     assert all(value is not None for value in values)
+    assert record["confidence"]["0.5"] == np.median(values)
+    assert [record["confidence"][end] for end in ("0", "1")] == [min(values), max(values)]
+    *_, told, drawn = labelling.pool_lines(record)
+    assert f"{min(values):.2f} to {max(values):.2f}" in told
+    assert f"half below {np.median(values):.2f}" in told
+    assert drawn.startswith("drawn: 8 of 40 candidates, of confidence ")
 
 
 def test_the_process_keeps_its_threads(tiny_model, tmp_path):
