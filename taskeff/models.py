@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskeff.errors import ClusterError, ModelError, first_line
 from taskeff.schema import decoded
@@ -76,8 +76,11 @@ def parameter_count(architecture: PreTrainedConfig) -> int:
     return sum(parameter.numel() for parameter in skeleton(architecture).parameters())
 
 
-def skeleton(architecture: PreTrainedConfig) -> PreTrainedModel:
+def skeleton(architecture: PreTrainedConfig, **settings: Any) -> PreTrainedModel:
     """The modules of the model that `architecture` describes, without any weights.
+
+    Args:
+        settings: as transformers' `from_config` takes them (`dtype`, `attn_implementation`).
 
     Raises:
         ModelError: it is no causal language model.
@@ -87,7 +90,9 @@ def skeleton(architecture: PreTrainedConfig) -> PreTrainedModel:
 
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(architecture, trust_remote_code=False)
+            return AutoModelForCausalLM.from_config(
+                architecture, trust_remote_code=False, **settings
+            )
     except Exception as error:  # noqa: BLE001 - a model's code raises what it likes
         raise ModelError(
             f"model type {architecture.model_type!r} is no causal language model: "

@@ -59,7 +59,6 @@ def validate(
         _validate_pool(str(pool), str(model))
         return
     from taskeff.errors import together
-    from taskeff.run.placement import demand
     from taskeff.run.validate import validate as check
 
     loaded = _config(config, overrides)
@@ -77,7 +76,8 @@ def validate(
     if found.parameters is not None:
         limit = "no window" if found.window is None else f"a window of {found.window}"
         print(f"model: {found.parameters / 1e9:.3g} billion parameters, {limit}")
-        print(f"a job needs {demand(loaded, found.parameters)}, and room for activations")
+    if found.need is not None:
+        print(f"a job needs {found.need}")
     for note in found.notes:
         print(f"note: {note}")
     if found.problems:
