@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from taskeff.config import RunConfig
@@ -69,13 +70,13 @@ def lines(config: RunConfig, found: Account) -> list[str]:
     return out
 
 
-def table() -> list[str]:
-    """The published families' peaks in GiB as a table in Markdown."""
+def table(families: Sequence[str] = FAMILIES, numbers: Sequence[int] = WORKERS) -> list[str]:
+    """The published families' peaks in GiB on so many GPUs, as a table in Markdown."""
     head = ("family", "masters", "GPUs", *STAGES, "host", "of 80 GB")
     rows = [" | ".join(head), "|".join("---" for _ in head)]
-    for family in FAMILIES:
+    for family in families:
         for masters in ("none", "float32"):
-            for workers in WORKERS:
+            for workers in numbers:
                 config = published(
                     family, f"training.masters={masters}", f"cluster.workers_per_job={workers}"
                 )

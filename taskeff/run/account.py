@@ -10,7 +10,6 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from taskeff.coslow.gradients import MAX_TOKENS, Part, Plan
@@ -69,39 +68,9 @@ def account(config: RunConfig, architecture: PreTrainedConfig) -> Account:
     Raises:
         ModelError: it is no causal language model.
     """
-    return _account(_Key(config, architecture))
-
-
-@dataclass(frozen=True)
-class _Key:
-    """A run by what its memory depends on."""
-
-    config: RunConfig
-    architecture: PreTrainedConfig
-
-    def _said(self) -> tuple[Any, ...]:
-        config, cluster = self.config, self.config.cluster
-        capacities = [(kind.gpu_memory_gb, kind.accelerator) for kind in cluster.node_types]
-        return (
-            self.architecture.to_json_string(),
-            *(config.model.dtype, config.model.attn, str(config.training), str(config.coslow)),
-            config.evaluation.max_tokens_per_pack,
-            *(cluster.workers_per_job, cluster.gpus_per_worker, str(config.scoring)),
-            str(capacities),
-        )
-
-    def __hash__(self) -> int:
-        return hash(self._said())
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self._said() == other._said()
-
-
-@lru_cache(maxsize=64)
-def _account(key: _Key) -> Account:
-    found = _Sums(key.config, key.architecture)
+    found = _Sums(config, architecture)
     device = {"training": found.training(), "evaluation": found.evaluation()}
-    if key.config.scoring.engine == "builtin":
+    if config.scoring.engine == "builtin":
         device["confidence"] = found.confidence()
     device["gradients"] = found.gradients()
     return Account(device, found.host(), found.complete)
@@ -113,7 +82,8 @@ def gpu_memory(config: RunConfig) -> float | None:
     stated = [
         kind.gpu_memory_gb
         for kind in cluster.node_types
-        if kind.gpu_memory_gb and cluster.accelerator in (None, kind.accelerator)
+        if kind.gpu_memory_gb
+        and (cluster.accelerator is None or kind.accelerator in (None, cluster.accelerator))
     ]
     return max(stated) * 1e9 if stated else None
 
@@ -225,7 +195,7 @@ class _Sums:
         return Peak({"weights": self._loaded(), "gradients and passes": passes})
 
     def host(self) -> Peak:
-        """A worker reads the whole model before it shares it; then there are copies of its share."""
+        """A worker reads the whole model before it shares it; then come copies of its share."""
         trained = self.count.trained * self.masters
         if self.strategy == "fsdp" or self.stage == 3:
             trained //= self.workers

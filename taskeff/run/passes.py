@@ -12,6 +12,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -57,9 +58,9 @@ class Count:
         return self.blocks * self.trained_block + self.trained_root
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
-    """What passes are of; `dtype` is what the weights are held in."""
+    """What passes are of; `dtype` is what the weights are held in. Equal where passes are."""
 
     architecture: PreTrainedConfig
     dtype: str
@@ -71,6 +72,18 @@ class Model:
     def blocks(self) -> int:
         """The decoder's."""
         return self.architecture.get_text_config(decoder=True).num_hidden_layers
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Model) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @cached_property
+    def _key(self) -> tuple[Any, ...]:
+        training = self.training
+        how = training and (training.method, str(training.lora), training.gradient_checkpointing)
+        return self.architecture.to_json_string(), self.dtype, self.attn, how
 
     def few(self, blocks: int) -> PreTrainedModel:
         """The model with so many blocks, on no device."""
@@ -100,7 +113,7 @@ def count(model: Model) -> Count:
         trained = sum(w.numel() for w in weights if w.requires_grad)
         sizes.append((sum(w.numel() for w in weights), trained))
     largest = max(w.numel() for w in weights)
-    embedding = built.get_input_embeddings().weight
+    embedding = built.get_input_embeddings().get_parameter("weight")
     head = built.get_output_embeddings()
     tied = head is not None and head.weight is embedding
     apart = embedding.numel() if embedding.requires_grad and not tied else 0
@@ -109,6 +122,7 @@ def count(model: Model) -> Count:
     return Count(model.blocks, block, one - block, trained, one_trained - trained, apart, largest)
 
 
+@lru_cache(maxsize=64)
 def training_bytes(model: Model, tokens: int, rows: int, answers: int, *, half: bool) -> list[int]:
     """The peaks of a forward and backward pass above weights and gradients that are there already:
     activations, logits, the mask, gradients before they are added, casts of float32 weights. One
@@ -146,6 +160,7 @@ def training_bytes(model: Model, tokens: int, rows: int, answers: int, *, half: 
     return _whole(model, measure)
 
 
+@lru_cache(maxsize=64)
 def decoding_bytes(
     model: Model, tokens: int, row: int, new: int, *, choices: bool, half: bool = False
 ) -> int:

@@ -32,8 +32,8 @@ def checked(config: RunConfig, architecture: PreTrainedConfig) -> Account:
             continue
         peak = found.host if stage == HOST else found.device[stage]
         raise ClusterError(
-            f"cluster: {stage} takes {_taken(found, config, stage) / 1e9:.0f} GB a worker (GB: "
-            f"{peak}), the largest of cluster.node_types has {room / 1e9:.0f}: "
+            f"cluster: {stage} takes {_taken(found, config, stage) / 1e9:.1f} GB a worker (GB: "
+            f"{peak}), the largest of cluster.node_types has {room / 1e9:g}: "
             f"{_enough(config, architecture, stage)}"
         )
     return found

@@ -181,6 +181,8 @@ def test_the_whole_model_is_its_blocks_added_up(monkeypatch):
         added = passes.training_bytes(model, TOKENS, ROWS, ANSWERS, half=True)
         decoded = passes.decoding_bytes(model, TOKENS, 124, ANSWERS, choices=True)
         monkeypatch.setattr(passes, "FEW", SHAPE.num_hidden_layers)
+        passes.training_bytes.cache_clear()
+        passes.decoding_bytes.cache_clear()
         assert passes.training_bytes(model, TOKENS, ROWS, ANSWERS, half=True) == added
         assert passes.decoding_bytes(model, TOKENS, 124, ANSWERS, choices=True) == decoded
         monkeypatch.undo()
