@@ -81,8 +81,10 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("dtype", ("float32", "bfloat16"))
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [*((name, "float32") for name in VARIANTS), ("full", "bfloat16"), ("adapters", "bfloat16")],
+)
 def test_training_and_evaluation_peak_where_the_account_says(name, dtype, tmp_path):
     config = config_of(tmp_path, dtype, **VARIANTS[name])
     found = account(config, SHAPE)
