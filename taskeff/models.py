@@ -241,6 +241,19 @@ def model_config(path: str, dtype: str = "float32") -> ModelConfig:
         raise ModelError(f"dtype {dtype!r}: give float32, bfloat16 or float16") from None
 
 
+def stored_dtype(path: str) -> str:
+    """The precision of a checkpoint's weights, by its config.json; float32 where that says none
+    of those that models are loaded in.
+
+    Raises:
+        ModelError: the configuration is missing, unreachable or of an unknown architecture.
+    """
+    architecture = load_architecture(model_config(path))
+    said = str(architecture.get_text_config(decoder=True).dtype or architecture.dtype)
+    name = said.removeprefix("torch.")
+    return name if name in ("float32", "bfloat16", "float16") else "float32"
+
+
 def attention_choice(wanted: str) -> str:
     """`auto` -> sdpa: packed rows need a block mask, which flash attention does not take."""
     return "sdpa" if wanted == "auto" else wanted

@@ -12,7 +12,9 @@ Model = Annotated[str, typer.Option(help="A Hugging Face id or folder.")]
 TaskName = Annotated[str, typer.Option(help="A bundled task's name or a task file.")]
 Dtype = Annotated[
     str | None,
-    typer.Option(help="float32, bfloat16 or float16; default: the family's, else float32."),
+    typer.Option(
+        help="float32, bfloat16 or float16; default: the family's, else the checkpoint's."
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")]
 Family = Annotated[
@@ -49,10 +51,15 @@ def integers(option: str, value: str | None) -> list[int] | None:
 
 
 def named_model(path: str, dtype: str | None, measured: dict[str, Any] | None) -> Any:
-    """The model of the command line, in the precision given, or as measured, or float32."""
-    from taskeff.models import model_config
+    """The model of the command line, in the precision given, or as measured, or as stored.
 
-    return model_config(path, dtype or (measured or {}).get("dtype") or "float32")
+    Raises:
+        ModelError: an unknown precision, or none is given and the model's configuration cannot be
+            read.
+    """
+    from taskeff.models import model_config, stored_dtype
+
+    return model_config(path, dtype or (measured or {}).get("dtype") or stored_dtype(path))
 
 
 def shorten(text: str, most: int = 1500) -> str:

@@ -16,6 +16,7 @@ from taskeff.cli.options import (
     Quiet,
     TaskName,
     integers,
+    named_model,
     shorten,
     show,
     split,
@@ -189,12 +190,12 @@ def evaluate(
 ) -> None:
     """Score an existing checkpoint on a task's test split."""
     from taskeff.finetune.evaluate import evaluate as score
-    from taskeff.models import load_model, load_tokenizer, model_config
+    from taskeff.models import load_model, load_tokenizer
     from taskeff.tasks.prompts import Prompter
     from taskeff.tasks.task import load_spec, load_task
 
     loaded = load_task(load_spec(task), seed)
-    named = model_config(model, dtype or "float32")
+    named = named_model(model, dtype, None)
     prompter = Prompter(load_tokenizer(named), loaded.spec.description)
     rows = loaded.test_subset(test_cap)
     found = score(load_model(named), prompter, loaded.spec, rows, max_tokens=4096)
