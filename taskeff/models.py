@@ -76,8 +76,11 @@ def parameter_count(architecture: PreTrainedConfig) -> int:
     return sum(parameter.numel() for parameter in skeleton(architecture).parameters())
 
 
-def skeleton(architecture: PreTrainedConfig) -> PreTrainedModel:
+def skeleton(architecture: PreTrainedConfig, **settings: Any) -> PreTrainedModel:
     """The modules of the model that `architecture` describes, without any weights.
+
+    Args:
+        settings: as transformers' `from_config` takes them (`dtype`, `attn_implementation`).
 
     Raises:
         ModelError: it is no causal language model.
@@ -87,7 +90,9 @@ def skeleton(architecture: PreTrainedConfig) -> PreTrainedModel:
 
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(architecture, trust_remote_code=False)
+            return AutoModelForCausalLM.from_config(
+                architecture, trust_remote_code=False, **settings
+            )
     except Exception as error:  # noqa: BLE001 - a model's code raises what it likes
         raise ModelError(
             f"model type {architecture.model_type!r} is no causal language model: "
@@ -221,14 +226,12 @@ def _no_bar_in_logs() -> Iterator[None]:
 
 def model_config(
     model: ModelConfig | str | os.PathLike[str],
-    dtype: str | None = None,
-    measured: Mapping[str, Any] | None = None,
+    dtype: str = "float32",
 ) -> ModelConfig:
     """The configuration of a model that is named by its hub id or folder; another stays as it is.
 
     Args:
-        dtype: float32, bfloat16 or float16; None is that of `measured`, else float32.
-        measured: a fingerprint that it is to be measured as.
+        dtype: float32, bfloat16 or float16.
 
     Raises:
         ModelError: an unknown dtype.
@@ -239,12 +242,44 @@ def model_config(
 
     if isinstance(model, ModelConfig):
         return model
-    path, dtype = os.fspath(model), dtype or (measured or {}).get("dtype") or "float32"
+    path = os.fspath(model)
     name = re.sub(r"[^A-Za-z0-9._-]", "-", os.path.basename(path.rstrip("/"))) or "model"
     try:
         return ModelConfig.model_validate({"path": path, "name": name, "dtype": dtype})
     except ValidationError:
         raise ModelError(f"dtype {dtype!r}: give float32, bfloat16 or float16") from None
+
+
+def named_model(
+    model: ModelConfig | str | os.PathLike[str],
+    dtype: str | None = None,
+    measured: Mapping[str, Any] | None = None,
+) -> ModelConfig:
+    """`model_config` in the precision given, else as it was measured, else as it is stored.
+
+    Args:
+        measured: a fingerprint that it is to be measured as.
+
+    Raises:
+        ModelError: an unknown dtype, or none is given and the model's configuration cannot be read.
+    """
+    if not isinstance(model, str | os.PathLike):
+        return model
+    known = dtype or (measured or {}).get("dtype")
+    return model_config(model, known or stored_dtype(os.fspath(model)))
+
+
+def stored_dtype(path: str) -> str:
+    """The precision of a checkpoint's weights, by its config.json; float32 where that says none
+    of those that models are loaded in.
+
+    Raises:
+        ModelError: the configuration is missing, unreachable or of an unknown architecture.
+    """
+    architecture = load_architecture(model_config(path))
+    said = str(architecture.get_text_config(decoder=True).dtype or architecture.dtype)
+    name = said.removeprefix("torch.")
+    return name if name in ("float32", "bfloat16", "float16") else "float32"
 
 
 def attention_choice(wanted: str) -> str:

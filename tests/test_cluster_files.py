@@ -13,6 +13,7 @@ from ray._private.runtime_env.packaging import create_package
 from ray.autoscaler._private.kuberay.autoscaling_config import _get_ray_resources_from_group_spec
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from benchmarks.memory import FAMILIES, account_of, published
 from taskeff.config_file import load_config
 from taskeff.run.cost import lanes_of
 from taskeff.run.placement import coslow_actors, demand, head_memory
@@ -20,8 +21,6 @@ from taskeff.run.placement import coslow_actors, demand, head_memory
 VERSION = importlib.metadata.version("taskeff")
 FOLDER = Path(__file__).parents[1] / "cluster"
 LAUNCHERS = ("aws.yaml", "gcp.yaml")
-FAMILIES = ("llama-3.1-8b-instruct", "mistral-7b-instruct-v0.3", "qwen2.5-14b-instruct")
-PARAMETERS = {"llama-3.1-8b-instruct": 8.03e9, "qwen2.5-14b-instruct": 14.8e9}
 HOME = "/home/ray/huggingface"
 
 
@@ -148,7 +147,7 @@ def test_the_configurations_fit_the_machines_and_use_all_their_gpus(name, family
     assert kind.cpus <= offered["CPU"]
     assert offered[f"accelerator_type:{config.cluster.accelerator}"] == 1
     assert kind.accelerator == config.cluster.accelerator == "H100"
-    lanes = lanes_of(config.cluster, demand(config, PARAMETERS.get(family, 7.25e9)))
+    lanes = lanes_of(config.cluster, demand(config, account_of(published(family))))
     cluster = config.cluster
     assert lanes * cluster.workers_per_job * cluster.gpus_per_worker == 32
     assert coslow_actors(config).actors == (1, 32)
@@ -159,7 +158,7 @@ def test_the_ray_job_runs_that_configuration_as_it_is_and_its_head_holds_the_job
     words = job["spec"]["entrypoint"].split()
     path, overrides = words[words.index("-c") + 1], words[words.index("-c") + 2 :]
     config = load_config(FOLDER.parent / path, overrides)
-    lanes = lanes_of(config.cluster, demand(config, 8.03e9))
+    lanes = lanes_of(config.cluster, demand(config, None))
     assert lanes == 16
     head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
     memory = int(head["resources"]["limits"]["memory"].removesuffix("Gi"))

@@ -8,6 +8,7 @@ import pytest
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as bars
 
+from taskeff.cli.options import named_model
 from taskeff.config import ModelConfig
 from taskeff.errors import ClusterError, ModelError
 from taskeff.models import (
@@ -17,6 +18,7 @@ from taskeff.models import (
     load_model,
     load_tokenizer,
     model_config,
+    stored_dtype,
 )
 
 WEIGHTS = "model.safetensors"
@@ -89,3 +91,24 @@ def test_whatever_loading_raises_is_one_line(tiny_model, monkeypatch, load, of):
             load(model_config(str(tiny_model)))
         assert "\n" not in str(error.value)
         assert repr(str(tiny_model)) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ({"dtype": "bfloat16"}, "bfloat16"),
+        ({"torch_dtype": "float16"}, "float16"),
+        ({"dtype": "float8_e4m3fn"}, "float32"),
+        ({}, "float32"),
+    ],
+)
+def test_a_model_is_loaded_as_it_is_stored_unless_another_precision_is_meant(
+    tiny_model, tmp_path, said, meant
+):
+    config = json.loads((tiny_model / "config.json").read_text())
+    config.pop("dtype", None)
+    (tmp_path / "config.json").write_text(json.dumps(config | said))
+    assert stored_dtype(str(tmp_path)) == meant
+    assert named_model(str(tmp_path), None, None).dtype == meant
+    assert named_model(str(tmp_path), None, {"dtype": "float16"}).dtype == "float16"
+    assert named_model(str(tmp_path), "float32", {"dtype": "float16"}).dtype == "float32"

@@ -12,7 +12,9 @@ Model = Annotated[str, typer.Option(help="A Hugging Face id or folder.")]
 TaskName = Annotated[str, typer.Option(help="A bundled task's name or a task file.")]
 Dtype = Annotated[
     str | None,
-    typer.Option(help="float32, bfloat16 or float16; default: the family's, else float32."),
+    typer.Option(
+        help="float32, bfloat16 or float16; default: the family's, else the checkpoint's."
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")]
 Family = Annotated[

@@ -59,7 +59,6 @@ def validate(
         _validate_pool(str(pool), str(model))
         return
     from taskeff.errors import together
-    from taskeff.run.placement import demand
     from taskeff.run.validate import validate as check
 
     loaded = _config(config, overrides)
@@ -77,7 +76,8 @@ def validate(
     if found.parameters is not None:
         limit = "no window" if found.window is None else f"a window of {found.window}"
         print(f"model: {found.parameters / 1e9:.3g} billion parameters, {limit}")
-        print(f"a job needs {demand(loaded, found.parameters)}, and room for activations")
+    if found.need is not None:
+        print(f"a job needs {found.need}")
     for note in found.notes:
         print(f"note: {note}")
     if found.problems:
@@ -189,12 +189,12 @@ def evaluate(
 ) -> None:
     """Score an existing checkpoint on a task's test split."""
     from taskeff.finetune.evaluate import evaluate as score
-    from taskeff.models import load_model, load_tokenizer, model_config
+    from taskeff.models import load_model, load_tokenizer, named_model
     from taskeff.tasks.prompts import Prompter
     from taskeff.tasks.task import load_spec, load_task
 
     loaded = load_task(load_spec(task), seed)
-    named = model_config(model, dtype or "float32")
+    named = named_model(model, dtype)
     prompter = Prompter(load_tokenizer(named), loaded.spec.description)
     rows = loaded.test_subset(test_cap)
     found = score(load_model(named), prompter, loaded.spec, rows, max_tokens=4096)

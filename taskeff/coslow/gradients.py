@@ -161,12 +161,12 @@ class Part:
         """
         free = free_bytes(self.model.device) if memory is None else memory
         counts = range(1, len(self._blocks) + 1)
-        needs = [self._need(count, contracted) for count in counts]
+        needs = [self.need(count, contracted=contracted) for count in counts]
         fits = (count for count, need in zip(counts, needs, strict=True) if need <= free)
         return next(fits, 1 + needs.index(min(needs)))
 
-    def _need(self, groups: int, contracted: bool) -> int:
-        """Estimated bytes of the largest group."""
+    def need(self, groups: int, *, contracted: bool) -> int:
+        """Estimated bytes of the largest of so many groups; see `groups`."""
         recorded = [t.weight.shape for block in self._blocks for t in block if t.recorded]
         micro = [layout for layout in self._layouts if layout.members]
         rows = [layout.input_ids.numel() for layout in micro]

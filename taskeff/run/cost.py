@@ -71,7 +71,7 @@ def forecast(plan: Plan, results: Mapping[Cell, Mapping[str, Any]]) -> Forecast:
     """
     config = plan.config
     parameters = parameter_count(config)
-    need = demand(config, parameters)
+    need = needed(config)
     lanes = lanes_of(config.cluster, need)
     pending = [cell for cell in plan.cells if cell not in results]
     seconds, source = expected(plan, pending, results, parameters)
@@ -135,15 +135,26 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def needed(config: RunConfig) -> Demand:
+    """What the workers of a job need, memory included.
+
+    Raises:
+        ClusterError: a stage takes more memory than the node types have.
+        ModelError: the model's configuration cannot be read.
+    """
+    from taskeff.run.room import checked
+
+    return demand(config, checked(config, load_architecture(config.model)))
+
+
 def check_placement(config: RunConfig) -> int:
-    """Jobs that can run side by side; the model's size counts only where node types state memory.
+    """Jobs that can run side by side; memory counts only where node types state theirs.
 
     Raises:
         ClusterError: the node types can never hold one job.
     """
     stated = any(kind.gpu_memory_gb or kind.memory_gb for kind in config.cluster.node_types)
-    parameters = parameter_count(config) if stated else None
-    return lanes_of(config.cluster, demand(config, parameters))
+    return lanes_of(config.cluster, needed(config) if stated else demand(config, None))
 
 
 def parameter_count(config: RunConfig) -> float:

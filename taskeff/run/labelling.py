@@ -20,7 +20,7 @@ from taskeff.coslow.selection import SELECTION, read_selection
 from taskeff.errors import ConfigError, DataError, ModelError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.fingerprint import compare_fingerprints
-from taskeff.models import family_identity, load_model, load_tokenizer, model_config
+from taskeff.models import family_identity, load_model, load_tokenizer, named_model
 from taskeff.storage import Store
 from taskeff.tasks.task import load_spec
 
@@ -68,7 +68,7 @@ def select(
             that were handed out before.
     """
     stated = Calibration.load(family).fingerprint if family else {}
-    model = model_config(model, dtype, stated)
+    model = named_model(model, dtype, stated)
     if not isinstance(settings, CosLowConfig):
         settings = settings_of(stated, settings)
     if (task is None) == (pool is None):
@@ -176,7 +176,7 @@ def score(
     """
     store = Store(str(out))
     selection = read_selection(store)
-    model = model_config(model, dtype, selection["fingerprint"])
+    model = named_model(model, dtype, selection["fingerprint"])
     examples = labelled(store, selection, None if labels is None else str(labels))
     if isinstance(examples, Waiting):
         raise DataError(examples.reason)

@@ -18,7 +18,7 @@ from taskeff.errors import ConfigError, DataError, EstimateError
 from taskeff.estimate.calibration import Calibration
 from taskeff.estimate.pilots import PilotFile, PilotRow, ScoreRow
 from taskeff.finetune.cells import PUBLISHED_RECIPE, Cell, recipe_of, stored_recipe
-from taskeff.models import load_architecture, model_config
+from taskeff.models import load_architecture, named_model
 from taskeff.run.checks import rounding_note
 from taskeff.run.cost import forecast, lines
 from taskeff.run.driver import measure_cells
@@ -76,7 +76,7 @@ def pilot_config(
     values = {
         "name": "pilot",
         "storage": out,
-        "model": model_config(model, dtype, known).model_dump(),
+        "model": named_model(model, dtype, known).model_dump(),
         "tasks": {"calibration": [task], "seed": seed},
         "training": {**training.model_dump(mode="json"), **cells},
         "evaluation": {} if test_cap is None else {"test_cap": test_cap},

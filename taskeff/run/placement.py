@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskeff.config import ClusterConfig, NodeType, RunConfig, ScoringConfig
 from taskeff.errors import ClusterError
 
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+if TYPE_CHECKING:
+    from taskeff.run.account import Account
+
 HEAD_GB, JOB_GB = 4.0, 1.2
 """Of the head's memory: Ray and the driver, and each running job's trial and controller."""
 UNCHECKED_LANES = 2
@@ -17,7 +19,7 @@ UNCHECKED_LANES = 2
 
 @dataclass(frozen=True)
 class Demand:
-    """What one worker of a job needs; memory in GB (1e9 bytes), at least, without activations."""
+    """What one worker of a job needs; memory in GB (1e9 bytes), 0: not known."""
 
     workers: int
     cpus: float
@@ -31,7 +33,7 @@ class Demand:
         if self.gpus:
             memory = f" of {self.gpu_memory_gb:.0f} GB" if self.gpu_memory_gb else ""
             parts.insert(0, f"{self.gpus:g} {_gpu(self.accelerator)}{memory}")
-        elif self.memory_gb:
+        if self.memory_gb:
             parts.append(f"{self.memory_gb:.0f} GB memory")
         return f"{self.workers} x ({', '.join(parts)})"
 
@@ -52,28 +54,25 @@ def coslow_actors(config: RunConfig) -> ScoringConfig:
     return scoring.model_copy(update=update)
 
 
-def demand(config: RunConfig, parameters: float | None) -> Demand:
-    """What a job's workers need. Weights, gradients and AdamW's two moments are counted, the least
-    that training holds; activations come on top.
+def demand(config: RunConfig, found: Account | None) -> Demand:
+    """What a job's workers need.
 
     Args:
-        parameters: of the model; None leaves memory unchecked.
+        found: the run's memory account; None leaves memory unchecked.
     """
     cluster = config.cluster
-    gb = 0.0
-    if parameters:
-        copies = 4.0 if config.training.method == "full" else 1.0
-        dtype = "float32" if config.masters == "float32" else config.model.dtype
-        gb = parameters * BYTES[dtype] * copies / 1e9
-        if config.training.strategy not in ("single", "ddp"):
-            gb /= cluster.workers_per_job
+    device = host = 0.0
+    if found is not None:
+        device = max(found.device[stage].total for stage in ("training", "evaluation")) / 1e9
+        host = found.host.total / 1e9
     on_gpu = cluster.gpus_per_worker > 0
     return Demand(
         cluster.workers_per_job,
         cluster.cpus_per_worker,
         cluster.gpus_per_worker,
-        gpu_memory_gb=gb / cluster.gpus_per_worker if on_gpu else 0.0,
-        memory_gb=0.0 if on_gpu else gb,
+        # A worker computes on one GPU, or on its share of one.
+        gpu_memory_gb=device / min(cluster.gpus_per_worker, 1) if on_gpu else 0.0,
+        memory_gb=host if on_gpu else device + host,
         accelerator=cluster.accelerator if on_gpu else None,
     )
 

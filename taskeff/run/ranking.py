@@ -29,7 +29,7 @@ from taskeff.estimate.fingerprint import compare_fingerprints
 from taskeff.estimate.ranking import ordered, ranking_rows
 from taskeff.finetune.cells import versions
 from taskeff.lease import Lease
-from taskeff.models import family_identity, load_tokenizer, model_config
+from taskeff.models import family_identity, load_tokenizer, named_model
 from taskeff.rank_config import RankConfig
 from taskeff.report.ranking import write_ranking
 from taskeff.run.executor import Measures
@@ -64,7 +64,7 @@ def ranking_config(
     model = values["model"]
     if isinstance(model, str | os.PathLike | ModelConfig):
         measured = Calibration.load(values["family"]).fingerprint
-        model = model_config(model, dtype, measured).model_dump()
+        model = named_model(model, dtype, measured).model_dump()
     places = {name: str(values[name]) for name in ("manifest", "family", "out")}
     given = {**values, **places, "model": model}
     return parse_config(

@@ -19,8 +19,9 @@ from taskeff.run.checks import (
     short_note,
     vocabulary_problems,
 )
-from taskeff.run.cost import check_placement
+from taskeff.run.cost import needed
 from taskeff.run.online import hub_problems
+from taskeff.run.placement import Demand, lanes_of
 from taskeff.run.plan import Examined, examine
 from taskeff.tasks.account import Account
 from taskeff.tasks.metrics import normalise
@@ -60,12 +61,14 @@ class Validation:
     Attributes:
         cells: fine-tunes, and a zero-shot score per task.
         parameters: the model's, from its config.json; None where that could not be read.
+        need: what a job's workers need; None where it is not known or more than there is.
         window: positions the model was made for; None if unknown or unlimited.
     """
 
     tasks: tuple[TaskSummary, ...]
     cells: int
     parameters: int | None
+    need: Demand | None
     window: int | None
     notes: tuple[str, ...]
     problems: tuple[TaskeffError, ...]
@@ -93,11 +96,12 @@ def validate(config: RunConfig, *, online: bool = False) -> Validation:
     found.add(missing_packages(config))
     with found.kept():
         check_fittable(config)
-    parameters = rounding = None
+    parameters = need = rounding = None
     if examined.architecture is not None:
         with found.kept():
             parameters = parameter_count(examined.architecture)
-            check_placement(config)
+            need = needed(config)
+            lanes_of(config.cluster, need)
         rounding = rounding_note(config, examined.architecture)
         if examined.prompters:
             prompter = next(iter(examined.prompters.values()))
@@ -106,6 +110,7 @@ def validate(config: RunConfig, *, online: bool = False) -> Validation:
         tasks=tuple(_summary(task, examined) for task in examined.tasks.values()),
         cells=_cells(examined),
         parameters=parameters,
+        need=need,
         window=examined.architecture and window(examined.architecture),
         notes=(
             *([rounding] if rounding else ()),

@@ -296,7 +296,7 @@ def test_half_precision_is_near_and_finite(dtype):
 def test_less_memory_means_more_groups(llama):
     plan = Plan.make(llama.config, examples_of(10, 0), SMALL, max_tokens=30)
     part = Part(llama, plan, range(len(plan.batches)))
-    needs = {groups: part._need(groups, False) for groups in (1, 2, 3)}
+    needs = {groups: part.need(groups, contracted=False) for groups in (1, 2, 3)}
     assert sorted(needs, key=needs.__getitem__) == [3, 2, 1]
     assert [part.groups(needs[groups]) for groups in (1, 2, 3)] == [1, 2, 3]
     assert part.groups(1) == 3

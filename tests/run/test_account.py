@@ -1,124 +1,190 @@
-"""Every verb says how many rows it read and used and why it left others out, and stores it."""
+"""The memory account against what is counted while the real code runs, and against whole models.
 
-from __future__ import annotations
+Bytes are counted as tensors come and go (`LiveBytes`): the same on every machine.
+"""
 
-import json
-from pathlib import Path
+import copy
 
-import pyarrow.parquet as pq
 import pytest
-import yaml
-from rich.console import Console
+import torch
+import torch.distributed as dist
+from torch.nn.functional import cross_entropy
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from taskeff.config_file import parse_config
-from taskeff.run.driver import begin
-from taskeff.run.inline import InProcess
-from taskeff.run.plan import make_plan
-from taskeff.run.ranking import rank
-from tests.distributed import candidates as made
-from tests.helpers import TASKS, run_cli, run_values, write_task_file
+from taskeff.config import TrainingConfig
+from taskeff.coslow.gradients import gradient_gram
+from taskeff.coslow.linears import LoRA
+from taskeff.finetune.adapters import merged, with_adapters
+from taskeff.finetune.loop import FineTuner
+from taskeff.finetune.strategy import Sharded
+from taskeff.lm.generate import greedy
+from taskeff.lm.live import LiveBytes
+from taskeff.lm.packing import answer_logits, pack
+from taskeff.run import passes
+from taskeff.run.account import account
+from taskeff.tasks.prompts import TokenizedExample
+from tests.finetune.small import small_config
 
-MARK = "one <|im_end|> two"
-ESCAPED = "1 rows hold markers of the model's own"
-SIGNAL = {"n_examples": 8, "max_new_tokens": 4, "rank": 4}
+TOKENS, ROWS, ANSWERS = 1024, 8, 4
+BELOW, ABOVE = 0.85, 1.05
+"""Counted bytes of the account's, at least and at most."""
+SHAPE = LlamaConfig(
+    vocab_size=1024,
+    hidden_size=64,
+    intermediate_size=176,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=2048,
+    tie_word_embeddings=False,
+)
+
+LARGER = LlamaConfig(
+    **SHAPE.to_dict() | {"hidden_size": 256, "intermediate_size": 704, "vocab_size": 4096}
+)
+
+
+def config_of(folder, dtype="float32", **training):
+    found = small_config(
+        folder,
+        folder,
+        dtype=dtype,
+        batch_size=2 * ROWS,
+        max_tokens_per_pack=TOKENS,
+        max_steps=3,
+        **training,
+    )
+    packs = {"max_tokens_per_pack": TOKENS}
+    coslow = found.coslow.model_copy(update={**packs, "max_new_tokens": ANSWERS})
+    evaluation = found.evaluation.model_copy(update=packs)
+    return found.model_copy(update={"coslow": coslow, "evaluation": evaluation})
+
+
+def model_of(dtype="float32"):
+    torch.manual_seed(0)
+    return LlamaForCausalLM(copy.deepcopy(SHAPE)).to(getattr(torch, dtype)).eval()
+
+
+def examples(n=ROWS):
+    """Rows that share 32 tokens, eight of them a full pack."""
+    own = (TOKENS - 32) // ROWS - ANSWERS
+    return [
+        TokenizedExample((1,) * 32 + (2 + i,) * own, (3,) * (ANSWERS + 1), str(i)) for i in range(n)
+    ]
+
+
+VARIANTS = {
+    "full": {},
+    "full, checkpoints": {"gradient_checkpointing": True},
+    "adapters": {"method": "lora"},
+    "adapters, checkpoints": {"method": "lora", "gradient_checkpointing": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [*((name, "float32") for name in VARIANTS), ("full", "bfloat16"), ("adapters", "bfloat16")],
+)
+def test_training_and_evaluation_peak_where_the_account_says(name, dtype, tmp_path):
+    config = config_of(tmp_path, dtype, **VARIANTS[name])
+    found = account(config, SHAPE)
+    assert found.complete
+    model = model_of(dtype)
+    with LiveBytes(model.parameters()) as live:
+        tuner = FineTuner(model, config.training, seed=0)
+        del model
+        tuner.train(examples(2 * ROWS), examples(2), seed=0)
+        trained = live.peak
+        live.mark()
+        with merged(tuner.model), tuner.strategy.computing():
+            prompts = [one.prompt_ids for one in examples()]
+            labels = ((5, 6), (7, 8, 9))
+            greedy(tuner.model, prompts, max_new_tokens=ANSWERS, stop_ids=(0,), choices=labels)
+        evaluated = live.peak
+    host = found.host.total
+    for measured, stage in ((trained, "training"), (evaluated, "evaluation")):
+        assert BELOW <= measured / (found.device[stage].total + host) <= ABOVE, stage
+
+
+def test_confidence_and_gradients_peak_where_the_account_says(tmp_path):
+    found = account(config_of(tmp_path), SHAPE)
+    model, settings = model_of(), config_of(tmp_path).coslow
+    prompts = [one.prompt_ids for one in examples()]
+    with LiveBytes(model.parameters()) as live:
+        greedy(model, prompts, max_new_tokens=ANSWERS, stop_ids=(0,))
+        scored = live.peak
+        live.mark()
+        gradient_gram(model, examples(settings.n_examples), LoRA(settings.rank))
+        swept = live.peak
+    assert BELOW <= scored / found.device["confidence"].total <= ABOVE
+    # The engine plans with more than it takes: it must never run out.
+    assert 0.4 <= swept / found.device["gradients"].total <= 1
+
+
+class Group:
+    """Four workers, of which this is the first."""
+
+    device, num_processes, process_index = torch.device("cpu"), 4, 0
 
 
 @pytest.fixture
-def task(tmp_path) -> Path:
-    """63 rows: one that repeats another, one that is not kept, one with the model's markers."""
-    texts = [*(f"word {i}" for i in range(60)), "word 3", "drop", MARK]
-    rows = [{"text": text, "label": "ab"[i % 2]} for i, text in enumerate(texts)]
-    return write_task_file(
-        tmp_path,
-        rows,
-        description="Answer a or b.",
-        doc_to_keep="{{ text != 'drop' }}",
-        doc_to_choice=["a", "b"],
-        test_size=8,
-        validation_size=4,
-    )
+def fake_group(monkeypatch):
+    """Collectives that do nothing."""
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    dist.init_process_group("fake", rank=0, world_size=4, store=FakeStore())
+    yield
+    dist.destroy_process_group()
 
 
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    def run(*arguments: object) -> str:
-        code, out, err = run_cli(monkeypatch, capsys, *arguments)
-        assert code == 0, err
-        return " ".join(out.split())
-
-    return run
-
-
-def config(task, model, storage):
-    values = run_values(model, storage, coslow=SIGNAL)
-    values["tasks"] = {"calibration": [TASKS[0], str(task)]}
-    return values
+def with_method(shape, config):
+    """A model as `FineTuner` hands it to a strategy."""
+    model = LlamaForCausalLM(copy.deepcopy(shape)).bfloat16()
+    if config.training.method == "lora":
+        model = with_adapters(model, config.training)
+    if config.training.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model.train()
 
 
-LEFT_OUT = {"that repeat another": 1, "by doc_to_keep": 1}
-SAID = "63 rows, 61 used; left out: 1 that repeat another, 1 by doc_to_keep"
+@pytest.mark.parametrize("masters", ("float32", "none"))
+@pytest.mark.parametrize("name", ("full", "full, checkpoints", "adapters, checkpoints"))
+def test_a_shard_peaks_where_the_account_says(name, masters, tmp_path, fake_group, monkeypatch):
+    config = config_of(tmp_path, "bfloat16", masters=masters, strategy="fsdp", **VARIANTS[name])
+    cluster = config.cluster.model_copy(update={"workers_per_job": 4, "gpus_per_worker": 1})
+    config = config.model_copy(update={"cluster": cluster})
+    found = account(config, LARGER).device["training"].total
+    resize = torch.UntypedStorage.resize_
+    strategy = Sharded(config.training, with_method(LARGER, config), Group())
+    live = LiveBytes(strategy.module.parameters())
+
+    def resized(storage, size):
+        resize(storage, size)
+        if live.knows(storage):
+            live.see(storage)
+
+    monkeypatch.setattr(torch.UntypedStorage, "resize_", resized)
+    with live:
+        strategy.start(4)
+        for _ in range(2):
+            batch = pack(examples())
+            with strategy.computing():
+                logits = answer_logits(strategy.forward_model(), batch).float()
+            loss = cross_entropy(logits, batch.targets)
+            del logits
+            strategy.backward(loss)
+            del loss
+    assert BELOW <= live.peak / found <= ABOVE
 
 
-def test_select_and_score(cli, task, tiny_model, tmp_path):
-    out = tmp_path / "out"
-    whole = [*yaml.safe_load(task.read_text()).items()]
-    task.write_text(yaml.safe_dump({k: v for k, v in whole if k != "doc_to_target"}))
-    options = ("--model", tiny_model, "--out", out)
-    said = cli("select", *options, "--task", task, "--n", 61, "--quantile", 1)
-    assert f"pool: {SAID}" in said and f"note: {ESCAPED}" in said
-    lines = [json.loads(line) for line in (out / "to_annotate.jsonl").read_text().splitlines()]
-    (marked,) = (row for row in lines if "im_end" in row["text"])
-    assert marked["text"] == MARK  # broken for the model alone: its hash is that of the source
-    filled = [json.dumps({**row, "label": "a"}) for row in lines]
-    (out / "to_annotate.jsonl").write_text("\n".join(filled))
-    said = cli("score", *options)
-    assert "labels: 61 rows, 61 used" in said and f"note: {ESCAPED}" in said
-    stored = json.loads((out / "coslow.json").read_text())["rows"]
-    assert stored == {"rows": 61, "used": 61, "left_out": {}, "escaped": 1}
-
-
-def test_validate(cli, task, tiny_model, tmp_path):
-    said = cli("validate", "--task", task, "--model", tiny_model)
-    held = SAID.replace("61 used", "49 used") + ", 12 kept for validation and test"
-    assert held in said
-    path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(config(task, tiny_model, tmp_path / "results")))
-    said = cli("validate", "-c", path)
-    assert f"rows: {SAID}" in said and f"note: {ESCAPED}" in said
-
-
-def test_rank(task, tiny_model, tmp_path):
-    console = Console(record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    manifest = made.write_manifest(
-        tmp_path, [{"name": "mine", "source": "rows.jsonl", "text_column": "text"}]
-    )
-    family = made.family(tiny_model, tmp_path / "family")
-    rank(made.rank_config(tiny_model, manifest, tmp_path / "out", family), InProcess(), console)
-    assert "rows: 63 rows, 62 used; left out: 1 that repeat another" in console.export_text()
-    (row,) = pq.read_table(tmp_path / "out" / "ranking.parquet").to_pylist()
-    assert (row["rows_in"], row["rows"], row["duplicates"]) == (63, 62, 1)
-    assert any(ESCAPED in warning for warning in row["warnings"])
-
-
-def test_calibrate(task, tiny_model, tmp_path, local_run):
-    parsed = parse_config(config(task, tiny_model, tmp_path / "results"), "test")
-    console = Console(record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    plan = make_plan(parsed)
-    begin(plan, parsed, console)
-    said = console.export_text()
-    assert f"task 'mine' ({task}): {SAID}" in said and f"note: {ESCAPED}" in said
-    total = sum(account.rows for account in plan.accounts.values())
-    assert f"rows: {total} read, {total - 2} used" in said
-    stored = json.loads((local_run / "tiny" / "run.json").read_text())["rows"]
-    assert set(stored) == set(TASKS)
-    assert all(row["rows"] == row["used"] > 0 for row in stored.values())
-
-
-def test_pilot(cli, task, tiny_model, tmp_path):
-    out = tmp_path / "out"
-    words = ("--model", tiny_model, "--task", task, "--out", out, "--budgets", 4)
-    said = cli("pilot", *words, "training.max_steps=1", "evaluation.test_cap=4")
-    assert SAID in said, said
-    assert f"note: {ESCAPED}" in said
-    stored = json.loads((out / "pilots.json").read_text())["rows"]
-    assert stored == {"rows": 63, "used": 61, "left_out": LEFT_OUT, "escaped": 1}
+def test_the_whole_model_is_its_blocks_added_up(monkeypatch):
+    for training in (TrainingConfig(), TrainingConfig(method="lora", gradient_checkpointing=True)):
+        model = passes.Model(SHAPE, "bfloat16", "auto", training)
+        added = passes.training_bytes(model, TOKENS, ROWS, ANSWERS, half=True)
+        decoded = passes.decoding_bytes(model, TOKENS, 124, ANSWERS, choices=True)
+        monkeypatch.setattr(passes, "FEW", SHAPE.num_hidden_layers)
+        passes.training_bytes.cache_clear()
+        passes.decoding_bytes.cache_clear()
+        assert passes.training_bytes(model, TOKENS, ROWS, ANSWERS, half=True) == added
+        assert passes.decoding_bytes(model, TOKENS, 124, ANSWERS, choices=True) == decoded
+        monkeypatch.undo()

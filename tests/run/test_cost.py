@@ -20,7 +20,6 @@ from taskeff.run.cost import (
 from taskeff.run.placement import (
     Demand,
     coslow_actors,
-    demand,
     head_memory,
     jobs_at_once,
     lanes_of,
@@ -69,20 +68,6 @@ def test_a_count_of_jobs_is_really_placeable(workers, cpus, gpus, n):
             jobs_at_once(cluster(node_types=(kind,)), need)
     else:
         assert jobs_at_once(cluster(node_types=(kind,)), need) == per_node * n // workers
-
-
-def test_memory_counts_what_training_holds_at_least(tiny_model, tmp_path):
-    values = run_values(tiny_model, tmp_path)
-    values["model"]["dtype"] = "bfloat16"
-    values["cluster"] = {"gpus_per_worker": 1, "workers_per_job": 2}
-    # Weights, gradients, two moments over two workers: 4 x 32 GB in float32, half that as they are.
-    assert demand(parse_config(values, "test"), 8e9).gpu_memory_gb == 64
-    values["training"]["masters"] = "none"
-    assert demand(parse_config(values, "test"), 8e9).gpu_memory_gb == 32
-    values["training"]["strategy"] = "ddp"
-    assert demand(parse_config(values, "test"), 8e9).gpu_memory_gb == 64
-    values["training"]["method"] = "lora"
-    assert demand(parse_config(values, "test"), 8e9).gpu_memory_gb == 16
 
 
 def test_parameters_are_counted_without_weights(tiny_model, tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -273,6 +274,23 @@ def test_half_precision_models_are_scored(tiny_model, tmp_path, answers):
     assert torch.isfinite(torch.tensor(list(found.values()))).all()
     assert abs(found["bfloat16"] - found["float32"]) < 0.02
     assert abs(found["float16"] - found["float32"]) < 0.005
+
+
+def test_select_and_score_take_the_checkpoints_own_precision(
+    cli, quick, tiny_model, tmp_path, answers
+):
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    stored = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(stored | {"dtype": "bfloat16"}))
+    options, out = ("--task", "name_gender", "--n", 8, "--pool-cap", 40), tmp_path / "out"
+    code, _, err = cli("select", "--model", model, "--out", out, *options)
+    assert code == 0, err
+    assert json.loads((out / "selection.json").read_text())["fingerprint"]["dtype"] == "bfloat16"
+    fill(out / FILES["jsonl"], "jsonl", answers, 8)
+    code, said, err = cli("score", "--model", model, "--out", out, "--json")
+    assert code == 0, err
+    assert json.loads(said)["fingerprint"]["dtype"] == "bfloat16"
 
 
 def test_a_pool_is_checked_without_labels(cli, tiny_model, tmp_path):

@@ -282,12 +282,14 @@ def test_a_tokenizer_of_another_model_is_refused(model, tmp_path):
 def test_a_model_that_cannot_be_trained_on_the_cluster_is_refused(
     tmp_path, tiny_model, monkeypatch, capsys
 ):
-    nodes = [{"name": "small", "cpus": 8, "gpus": 2, "gpu_memory_gb": 0.001}]
+    nodes = [{"name": "small", "cpus": 8, "gpus": 2, "gpu_memory_gb": 0.1}]
     values = run_values(tiny_model, tmp_path / "results")
     values["cluster"] = {"gpus_per_worker": 1, "workers_per_job": 2, "node_types": nodes}
     config = write_config(tmp_path, values)
-    code, _, err = run_cli(monkeypatch, capsys, "validate", "-c", config)
-    assert code == 2 and "a job needs 2 x (1 GPU of" in err and "name larger node types" in err
+    for verb in ("validate", "plan"):
+        code, _, err = run_cli(monkeypatch, capsys, verb, "-c", config)
+        assert code == 2 and "cluster: training takes 0.2 GB a worker" in err
+        assert "set training.max_tokens_per_pack to 2048" in err and "Traceback" not in err
     nodes[0]["gpu_memory_gb"] = 1
     config = write_config(tmp_path, values)
     code, out, err = run_cli(monkeypatch, capsys, "validate", "-c", config)
