@@ -8,7 +8,6 @@ import pytest
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as bars
 
-from taskeff.cli.options import named_model
 from taskeff.config import ModelConfig
 from taskeff.errors import ClusterError, ModelError
 from taskeff.models import (
@@ -18,6 +17,7 @@ from taskeff.models import (
     load_model,
     load_tokenizer,
     model_config,
+    named_model,
     stored_dtype,
 )
 
