@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from taskeff.schema import decoded
+from taskeff.schema import read_object
 from taskeff.storage import safe_part
 
 
@@ -18,7 +18,12 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    """The family's model."""
+    """The family's model.
+
+    Examples:
+        >>> taskeff.ModelConfig(path="model", name="mine", dtype="bfloat16").dtype
+        'bfloat16'
+    """
 
     path: str
     """A Hugging Face id or a folder with config.json, safetensors and a tokenizer."""
@@ -116,15 +121,7 @@ class TrainingConfig(Section):
     @field_validator("deepspeed_config", mode="before")
     @classmethod
     def _read_deepspeed_config(cls, value: Any) -> Any:
-        if not isinstance(value, str | Path):
-            return value
-        try:
-            content = decoded(Path(value).read_bytes())
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{value}: not a readable JSON file: {error}") from None
-        if not isinstance(content, dict):
-            raise ValueError(f"{value}: expected one JSON object")
-        return cast("dict[str, Any]", content)
+        return read_object(value) if isinstance(value, str | Path) else value
 
     @model_validator(mode="after")
     def _deepspeed_fits(self) -> TrainingConfig:
@@ -164,7 +161,12 @@ SHARD_ROWS = 1024
 
 
 class CosLowConfig(Section):
-    """How CoS-Low is measured; all but the speed settings enter the fingerprint."""
+    """How CoS-Low is measured; all but the speed settings enter the fingerprint.
+
+    Examples:
+        >>> taskeff.CosLowConfig(n_examples=64).quantile
+        0.1
+    """
 
     n_examples: int = Field(default=32, ge=8)
     quantile: float = Field(default=0.1, gt=0, le=1)
@@ -321,7 +323,12 @@ class TrackingConfig(Section):
 
 
 class RunConfig(Section):
-    """A whole run."""
+    """A whole run.
+
+    Examples:
+        >>> taskeff.load_config("run.yaml").tasks.calibration
+        ('name_gender', 'part_of_speech')
+    """
 
     name: str
     storage: str

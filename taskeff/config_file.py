@@ -30,6 +30,11 @@ def load_config(
     Raises:
         ConfigError: the file is missing or not YAML, or a key or value is wrong (an unknown key
             is answered with the nearest known one).
+
+    Examples:
+        >>> config = taskeff.load_config("run.yaml", ["training.epochs=3"])
+        >>> config.training.epochs
+        3.0
     """
     return parse_config(read_values(path, overrides), str(path), schema)
 

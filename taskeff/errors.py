@@ -40,7 +40,15 @@ def redacted(value: Any) -> Any:
 
 
 class TaskeffError(Exception):
-    """Something the user can mend: the message names the file, the row or field, and the fix."""
+    """Something the user can mend: the message names the file, the row or field, and the fix.
+
+    Examples:
+        >>> try:
+        ...     taskeff.predict("llama-3.1-8b-instruct", cos_low=1.5)
+        ... except taskeff.TaskeffError as error:
+        ...     print(error)
+        CoS-Low 1.5 is not in [-1, 1]; it is a cosine
+    """
 
     def __str__(self) -> str:
         return redact(super().__str__())

@@ -8,7 +8,13 @@ from taskeff.config import CosLowConfig, ModelConfig, ScoringConfig, Section
 
 
 class RankConfig(Section):
-    """A ranking of candidate data sets."""
+    """A ranking of candidate data sets.
+
+    Examples:
+        >>> model = taskeff.ModelConfig(path="model", name="mine")
+        >>> taskeff.RankConfig(manifest="m.yaml", model=model, family="generic", out="out").targets
+        (0.8, 0.9)
+    """
 
     manifest: str
     """YAML, JSON lines, CSV or Parquet; see docs/rank.md."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
@@ -98,6 +99,17 @@ def checked(
     except ValidationError as wrong:
         raise error(f"{where}: {reasons(wrong)}") from None
     return value
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """The JSON object in a file; raises ValueError naming it."""
+    try:
+        content = decoded(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable JSON file: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected one JSON object")
+    return cast("dict[str, Any]", content)
 
 
 def reasons(error: ValidationError) -> str:

@@ -267,6 +267,11 @@ class OnRay(AbstractContextManager["OnRay"]):
     Args:
         engine: default: the one that the settings name.
         cluster: what training will ask of a local cluster; None where nothing is trained.
+
+    Examples:
+        >>> measures = taskeff.OnRay()  # and then taskeff.rank("rank.yaml", measures)
+        >>> with measures:
+        ...     pass  # nothing was measured, so Ray was not started
     """
 
     def __init__(self, engine: EngineFactory | None = None, cluster: ClusterConfig | None = None):

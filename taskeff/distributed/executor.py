@@ -36,6 +36,11 @@ class RayExecutor(OnRay):
     Raises:
         ClusterError: the cluster can never hold one job.
         ConfigError: a setting needs a package that is not installed.
+
+    Examples:
+        >>> executor = taskeff.RayExecutor(taskeff.load_config("run.yaml"))
+        >>> executor.lanes >= 1
+        True
     """
 
     def __init__(self, config: RunConfig):

@@ -29,6 +29,10 @@ class Prices:
         gpu_hour: one GPU-hour.
         hours_per_label: GPU-hours of fine-tuning per label trained on.
         hours_fixed: GPU-hours of any fine-tune beside that.
+
+    Examples:
+        >>> taskeff.Prices(label=0.4, gpu_hour=2, hours_fixed=0.5).cost(100)
+        {'labels': 100, 'gpu_hours': 0.5, 'money': 41.0}
     """
 
     label: float = 0.0

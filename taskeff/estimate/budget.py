@@ -38,6 +38,10 @@ def target_share(target_score: float, *, zero_shot: float, ceiling: float) -> fl
 
     Raises:
         EstimateError: the three are not 0 <= zero_shot < target_score <= 1, zero_shot < ceiling.
+
+    Examples:
+        >>> round(taskeff.target_share(0.8, zero_shot=0.4, ceiling=0.9), 2)
+        0.8
     """
     if not 0.0 <= zero_shot < ceiling <= 1.0:
         raise EstimateError(
@@ -77,6 +81,14 @@ class Estimate(Shown):
         shape: the family of curves.
         posterior: equally likely curves of the task; None for the power curve and for
             calibrations too small for one.
+
+    Examples:
+        >>> found = taskeff.predict("llama-3.1-8b-instruct", cos_low=0.65)
+        >>> found
+        <Estimate: 307 labels for 90 %, 80 % interval 65 to 2,700; llama-3.1-8b-instruct>
+        >>> found.reachable, found.cap
+        (True, 5000)
+        >>> figure = found.plot("curve.svg")
     """
 
     labels_needed: float | None

@@ -19,6 +19,7 @@ import numpy as np
 from taskeff.errors import EstimateError
 from taskeff.estimate.beta_curve import Rise
 from taskeff.estimate.calibration_file import CalibrationFile
+from taskeff.estimate.doubts import doubts
 from taskeff.estimate.family_files import located, read_family
 from taskeff.estimate.points import TaskPoint, check_points, columns, point_from_dict
 from taskeff.estimate.prior import MIN_RISES, CurvePrior, fit_prior
@@ -27,14 +28,12 @@ from taskeff.estimate.regression import (
     FitKind,
     Line,
     Worth,
-    dfbetas,
     fit_line,
     jackknife_plus,
     leave_one_out,
     left_out_means,
     left_out_predictions,
     measure_worth,
-    scale,
 )
 from taskeff.estimate.shapes import Beta, CurveShape, shape_from_dict
 from taskeff.estimate.shown import Shown
@@ -81,6 +80,13 @@ class Calibration(Shown):
             families that it had not seen: pilots -> family -> {"area", "labels"}, a share each.
         evidence: what each piece of evidence is worth here, see `taskeff.estimate.evidence`: a
             record of `taskeff.estimate.scoring` each.
+
+    Examples:
+        >>> family = taskeff.Calibration.load("llama-3.1-8b-instruct")
+        >>> family
+        <Calibration: llama-3.1-8b-instruct, parameters, a line in CoS-Low, up to 5,000 labels>
+        >>> round(family.predict_auc(0.65).auc, 3)
+        0.664
     """
 
     family: str
@@ -119,40 +125,7 @@ class Calibration(Shown):
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What to know before trusting this calibration."""
-        found: list[str] = [] if self.caveat is None else [self.caveat]
-        n = len(self.fitted)
-        if self.line is None or not n:
-            return tuple(found)
-        if n < 10:
-            found.append(f"calibrated on {n} tasks only; below 10 the fit is a guess")
-        if all(task.auc == 0 for task in self.fitted):
-            found.append(
-                "no fine-tune of these tasks beats zero-shot, so nothing is learnt of labels "
-                "needed: look at the learning rate, at more labels or at another model"
-            )
-        x, auc = columns(self.fitted)
-        moved = dfbetas(x, scale(self.line.kind, auc))
-        if self.curve.kind == "beta" and self.prior is None:
-            found.append(
-                "fewer than eight curves rise: labels needed assume that the ceiling is reached "
-                "at the cap, so take them as the fewest it could be"
-            )
-        heavy = [t.name for t, d in zip(self.fitted, moved, strict=True) if abs(d) > 1]
-        if heavy:
-            found.append(
-                f"the slope rests on {', '.join(heavy)}: without it, it moves by more than a "
-                "standard error"
-            )
-        if (
-            self.mae is not None
-            and self.mean_baseline is not None
-            and (self.mae >= self.mean_baseline)
-        ):
-            found.append(
-                f"CoS-Low predicts no better than the mean here (error {self.mae:.3f} against "
-                f"{self.mean_baseline:.3f})"
-            )
-        return tuple(found)
+        return (*(() if self.caveat is None else (self.caveat,)), *doubts(self))
 
     @cached_property
     def prior(self) -> CurvePrior | None:

@@ -31,7 +31,12 @@ N_TEST = 1000
 
 @dataclass(frozen=True)
 class Score:
-    """A measured score in [0, 1] and the test examples behind it, None when unknown."""
+    """A measured score in [0, 1] and the test examples behind it, None when unknown.
+
+    Examples:
+        >>> taskeff.predict(pilots=[(50, 0.61)], zero_shot=taskeff.Score(0.42, 200)).zero_shot
+        0.42
+    """
 
     score: float
     n_test: int | None = None
@@ -45,6 +50,11 @@ class Pilot:
         budget: labels it was trained on, at least 1.
         score: its test score, in [0, 1].
         n_test: number of test examples behind the score; None when unknown.
+
+    Examples:
+        >>> pilot = taskeff.Pilot(50, 0.61, 200)
+        >>> taskeff.predict(pilots=[pilot], zero_shot=0.42, target=0.5).reachable
+        True
     """
 
     budget: int

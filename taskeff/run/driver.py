@@ -63,6 +63,12 @@ def calibrate(
     Raises:
         TaskeffError: something is wrong with the run (before anything is measured), another driver
             holds it, or something failed; what was measured is kept.
+
+    Examples:
+        >>> family = taskeff.calibrate(taskeff.load_config("run.yaml"), taskeff.InlineExecutor)
+        rows: ... read, ...
+        >>> len(family.tasks)
+        2
     """
     console = console or Screen()
     part = None if part == (0, 1) else part

@@ -24,7 +24,14 @@ from taskeff.run.progress import Progress
 
 
 class InProcess(AbstractContextManager["InProcess"]):
-    """Takes a ranking's data sets as far as they go, one after the other."""
+    """Takes a ranking's data sets as far as they go, one after the other.
+
+    Examples:
+        >>> ranking = {"manifest": "manifest.yaml", "model": "model", "family": "family.json"}
+        >>> rows = taskeff.rank({**ranking, "out": "here"}, taskeff.InProcess())
+        CoS-Low: 1 of 1 data sets to measure
+        ...
+    """
 
     def __init__(self, engine: EngineFactory | None = None):
         self._engine = engine
@@ -55,7 +62,13 @@ class InProcess(AbstractContextManager["InProcess"]):
 
 
 class InlineExecutor(InProcess):
-    """One thing after the other, seed by seed and cheap cells first (see `cheap_first`)."""
+    """One thing after the other, seed by seed and cheap cells first (see `cheap_first`).
+
+    Examples:
+        >>> config = taskeff.pilot_config("model", "name_gender", [8], "inline")
+        >>> taskeff.pilot(config, executor=taskeff.InlineExecutor, only_plan=True)
+        recipe: the published: all weights, ...
+    """
 
     lanes = 1
 

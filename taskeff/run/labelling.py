@@ -66,6 +66,12 @@ def select(
     Raises:
         TaskeffError: a bad task, pool or model, or an `out` that cannot be written or holds files
             that were handed out before.
+
+    Examples:
+        >>> settings = {"n_examples": 8, "pool_cap": 40, "max_new_tokens": 4}
+        >>> found = taskeff.select("model", "name_gender", "selected", settings)
+        >>> len(found["rows"]), found["pool"]["rows"]
+        (8, 40)
     """
     stated = Calibration.load(family).fingerprint if family else {}
     model = named_model(model, dtype, stated)
@@ -173,6 +179,13 @@ def score(
     Raises:
         TaskeffError: labels missing or changed, another model than `select` used, or a kernel
             asked for where the task lists no answers or the labels are too few or all the same.
+
+    Examples:
+        >>> found = taskeff.score("model", "labelled")
+        >>> found
+        <ScoredDataSet: name_gender, CoS-Low ...>
+        >>> taskeff.predict("family.json", scored=found).cos_low == found["cos_low"]
+        True
     """
     store = Store(str(out))
     selection = read_selection(store)

@@ -64,6 +64,10 @@ def pilot_config(
 
     Raises:
         TaskeffError: budgets or draws below 1, no such family, or an override that is none.
+
+    Examples:
+        >>> taskeff.pilot_config("model", "name_gender", [32, 8], "mine").training.budgets
+        (8, 32)
     """
     if not budgets or min(budgets) < 1:
         raise ConfigError(f"--budgets {','.join(map(str, budgets))}: give numbers from 1 up")
@@ -111,6 +115,15 @@ def pilot(
     Raises:
         TaskeffError: something is wrong with the task, its labels or the model, said before any
             training; or a fine-tune failed, what was measured is kept.
+
+    Examples:
+        >>> config = taskeff.pilot_config(
+        ...     "model", "name_gender", [8], "mine", overrides=["training.max_steps=2"]
+        ... )
+        >>> found = taskeff.pilot(config)
+        recipe: the published: all weights, ...
+        >>> found.merged()[0].budget
+        8
     """
     console = console or Screen()
     plan = _planned(config, labels)

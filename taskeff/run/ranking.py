@@ -96,6 +96,20 @@ def rank(
         TaskeffError: nothing can be ranked: a bad manifest, model or storage, a family that was
             calibrated with other settings, another ranking at work in the same place. Said before
             any worker starts.
+
+    Examples:
+        >>> rows = taskeff.rank(
+        ...     {
+        ...         "manifest": "manifest.yaml",
+        ...         "model": "model",
+        ...         "family": "family.json",
+        ...         "out": "ranking",
+        ...     }
+        ... )
+        CoS-Low: 1 of 1 data sets to measure
+        ...
+        >>> [(row["rank"], row["name"]) for row in rows]
+        [(1, 'kinds')]
     """
     console, executor = console or Screen(), executor or InProcess()
     if isinstance(config, Mapping):
