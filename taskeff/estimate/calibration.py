@@ -45,9 +45,6 @@ if TYPE_CHECKING:
 SCHEMA = 1
 PRINTED_MAE = 0.086
 """The one leave-one-out error of a line that arXiv 2512.24991 prints, Llama's."""
-EVIDENCE = ("predictor", "pilots", "target", "tasks", "scored", "auc_mae", "log2_error_mean",
-            "auc_coverage", "label_coverage")  # fmt: skip
-"""What a record of `Calibration.evidence` must have to be told."""
 LEVELS = (0.5, 0.8, 0.9)
 """Coverage levels of every interval."""
 
@@ -282,11 +279,8 @@ class Calibration(Shown):
             points = [point_from_dict(task) for task in value["tasks"]]
             kind = "fractional" if line is None else line.kind
             fitted = fit_calibration(points, **common, kind=kind)
-            evidence = tuple(
-                {**found, **{key: found[key] for key in EVIDENCE}}
-                for found in value.get("evidence", ())
-            )
-            return dataclasses.replace(fitted, caveat=value.get("caveat"), evidence=evidence)
+            more = {"caveat": value.get("caveat"), "evidence": tuple(value.get("evidence", ()))}
+            return dataclasses.replace(fitted, **more)
         except EstimateError:
             raise
         except Exception as error:  # noqa: BLE001 - a file may hold anything at all

@@ -66,6 +66,18 @@ class _Prior(Artefact):
     signals: list[Text]
 
 
+class _Evidence(Artefact):
+    predictor: Text
+    pilots: list[Count]
+    target: Share
+    tasks: Count
+    scored: Count
+    auc_mae: Number
+    log2_error_mean: Number | None
+    auc_coverage: dict[str, dict[str, Number]] | None
+    label_coverage: dict[str, dict[str, Number]] | None
+
+
 class Scored(Artefact):
     """What an estimate takes of a `coslow.json`."""
 
@@ -88,3 +100,4 @@ class CalibrationFile(Artefact):
     tasks: list[_Task]
     priors: tuple[_Prior, ...] = ()
     coverage: dict[str, dict[str, dict[str, Share]]] | None = None
+    evidence: tuple[_Evidence, ...] = ()

@@ -34,6 +34,8 @@ def with_evidence(
 ) -> Calibration:
     """The calibration with the worth of evidence: `Calibration.evidence`.
 
+    What fewer than half of the tasks have an answer from is left out.
+
     Args:
         calibration: the family's; it must have tasks.
         curves: task -> its measured curve.
@@ -58,7 +60,8 @@ def with_evidence(
     found = [
         {**record(kind, budgets, TARGET, answers), "seed": calibration.seed}
         for (kind, budgets), answers in rows.items()
-        if answers
+        # A family too small to answer without a task says nothing of most of them.
+        if answers and 2 * len(answers) >= len(tasks)
     ]
     return replace(calibration, evidence=tuple(found))
 
