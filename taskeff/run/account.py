@@ -32,7 +32,7 @@ USED_SHARE = 0.8
 
 @dataclass(frozen=True)
 class Peak:
-    """Bytes at one stage. parts: by what holds them. setting: what lowers it."""
+    """Bytes at one stage. parts: by what holds them."""
 
     parts: Mapping[str, int]
 
