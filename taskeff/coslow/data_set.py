@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 POOL = "pool.json"
-POOL_FACTS = ("rows_in", "duplicates", "left_out", "held_out", "beyond_cap", "escaped", "note")
+POOL_FACTS = tuple(PoolFacts.model_fields)
 """What `pool.json` and `selection.json` say of the rows that were read."""
 
 

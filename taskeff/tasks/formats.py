@@ -23,11 +23,11 @@ import pyarrow.parquet as pq
 
 from taskeff.errors import DataError, first_line, names
 from taskeff.errors import cell as quoted
+from taskeff.schema import DEEPEST
 from taskeff.tasks.csv_quotes import Lines, Quotes
 
 BATCH = 1024  # rows of a Parquet file in memory at once
 PIECE = 1 << 16  # characters of a JSON list read at once
-DEEPEST = 100  # lists and objects within each other
 LONGEST = 1 << 24  # characters of a line, a cell, an entry of a list
 WHOLE = 1 << 28  # characters of a JSON object that is read at once
 COLUMNS = 10_000
@@ -190,7 +190,10 @@ def _delimiter(header: str) -> str:
 
 def _columns(header: list[str]) -> list[str]:
     """The header's names; a column without one cannot be asked for, and is left out."""
-    _few_columns(len(header))
+    if len(header) > COLUMNS:
+        raise DataError(
+            f"{len(header):,} columns, more than {COLUMNS:,}; keep those that are asked for"
+        )
     counts = Counter(header)
     if twice := next((name for name in header if name and counts[name] > 1), None):
         raise DataError(f"two columns are called {quoted(twice)}; rename one")
@@ -198,11 +201,6 @@ def _columns(header: list[str]) -> list[str]:
         if error := _not_text(name):
             raise DataError(f"the header is {error}")
     return header
-
-
-def _few_columns(found: int) -> None:
-    if found > COLUMNS:
-        raise DataError(f"{found:,} columns, more than {COLUMNS:,}; keep those that are asked for")
 
 
 # JSON
@@ -322,7 +320,6 @@ def _json_list(held: str, text: IO[str]) -> Iterator[Raw]:
 
 def _parquet_rows(file: IO[bytes], options: Mapping[str, Any]) -> Iterator[Raw]:
     table = pq.ParquetFile(file)
-    _few_columns(len(table.schema_arrow.names))
     columns = options.get("columns")
     _columns(table.schema_arrow.names)
     for name in columns or ():

@@ -102,8 +102,8 @@ class Prompter:
         Raises:
             DataError: the answer is empty, or prompt and answer merge into one token.
         """
-        escaped = self.escapes(text, target)
-        text, target = self._as_text(text), self._as_text(target.strip())
+        given = text, target.strip()
+        text, target = map(self._as_text, given)
         if not target:
             raise DataError(f"example {example_id!r}: the answer is empty; give every row a label")
         prompt, answer, tail = self._spans(text, target)
@@ -124,7 +124,7 @@ class Prompter:
             raise DataError(f"example {example_id!r}: the answer {cell(target)} has no tokens")
         if end_of_turn:
             answer_ids += self._end_of_turn(tail)
-        return TokenizedExample(prompt_ids, answer_ids, example_id, escaped)
+        return TokenizedExample(prompt_ids, answer_ids, example_id, (text, target) != given)
 
     def encode_example(self, example: Example, *, end_of_turn: bool) -> TokenizedExample:
         """`encode` for a labelled example of a task.
