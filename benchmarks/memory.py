@@ -3,7 +3,7 @@
     python benchmarks/memory.py configs/llama-3.1-8b-instruct.yaml [--json] [key.sub=value ...]
     python benchmarks/memory.py --table
 
-What `taskeff plan`, `validate` and placement go by (`taskeff/run/account.py`): nothing is
+What `taskeff plan`, `validate` and placement go by (`taskeff/run/memory_account.py`): nothing is
 allocated. --table: the published families, as published and with float32 masters, on 2, 4 and 8
 GPUs of 80 GB; their shapes are those in `benchmarks/shapes`.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from taskeff.config import RunConfig
 from taskeff.config_file import load_config
 from taskeff.models import load_architecture
-from taskeff.run.account import Account, account
+from taskeff.run.memory_account import MemoryAccount, memory_account
 
 ROOT = Path(__file__).resolve().parents[1]
 FAMILIES = ("llama-3.1-8b-instruct", "mistral-7b-instruct-v0.3", "qwen2.5-14b-instruct")
@@ -34,12 +34,12 @@ def published(family: str, *overrides: str) -> RunConfig:
     return load_config(ROOT / f"configs/{family}.yaml", [f"model.path={shape}", *overrides])
 
 
-def account_of(config: RunConfig) -> Account:
+def account_of(config: RunConfig) -> MemoryAccount:
     """The account of a configuration."""
-    return account(config, load_architecture(config.model))
+    return memory_account(config, load_architecture(config.model))
 
 
-def as_json(config: RunConfig, found: Account) -> dict:
+def as_json(config: RunConfig, found: MemoryAccount) -> dict:
     """GiB by stage, what holds them, and the host's."""
     return {
         "model": config.model.name,
@@ -57,7 +57,7 @@ def as_json(config: RunConfig, found: Account) -> dict:
     }
 
 
-def lines(config: RunConfig, found: Account) -> list[str]:
+def lines(config: RunConfig, found: MemoryAccount) -> list[str]:
     """A stage a line."""
     where = "GPU" if config.cluster.gpus_per_worker else "machine's memory"
     out = [f"{config.model.name}, {config.cluster.workers_per_job} worker(s), GiB a worker"]

@@ -224,11 +224,8 @@ def _no_bar_in_logs() -> Iterator[None]:
         bars.enable_progress_bar()
 
 
-def model_config(
-    model: ModelConfig | str | os.PathLike[str],
-    dtype: str = "float32",
-) -> ModelConfig:
-    """The configuration of a model that is named by its hub id or folder; another stays as it is.
+def model_config(model: str | os.PathLike[str], dtype: str = "float32") -> ModelConfig:
+    """The configuration of a model that is named by its hub id or folder.
 
     Args:
         dtype: float32, bfloat16 or float16.
@@ -240,8 +237,6 @@ def model_config(
 
     from taskeff.config import ModelConfig
 
-    if isinstance(model, ModelConfig):
-        return model
     path = os.fspath(model)
     name = re.sub(r"[^A-Za-z0-9._-]", "-", os.path.basename(path.rstrip("/"))) or "model"
     try:
@@ -255,7 +250,8 @@ def named_model(
     dtype: str | None = None,
     measured: Mapping[str, Any] | None = None,
 ) -> ModelConfig:
-    """`model_config` in the precision given, else as it was measured, else as it is stored.
+    """`model_config` in the precision given, else as it was measured, else as it is stored; a
+    configuration stays as it is.
 
     Args:
         measured: a fingerprint that it is to be measured as.

@@ -158,7 +158,8 @@ def test_the_ray_job_runs_that_configuration_as_it_is_and_its_head_holds_the_job
     words = job["spec"]["entrypoint"].split()
     path, overrides = words[words.index("-c") + 1], words[words.index("-c") + 2 :]
     config = load_config(FOLDER.parent / path, overrides)
-    lanes = lanes_of(config.cluster, demand(config, None))
+    found = account_of(published(Path(path).stem, *overrides))
+    lanes = lanes_of(config.cluster, demand(config, found))
     assert lanes == 16
     head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
     memory = int(head["resources"]["limits"]["memory"].removesuffix("Gi"))

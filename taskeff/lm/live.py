@@ -39,7 +39,7 @@ class LiveBytes(TorchDispatchMode):
         self._see(tree_leaves(out))
         return out
 
-    def see(self, storage: torch.UntypedStorage) -> None:
+    def _count(self, storage: torch.UntypedStorage) -> None:
         """Count `storage` as large as it is now."""
         key, size = storage._cdata, storage.nbytes()
         if key not in self._sizes:
@@ -48,15 +48,16 @@ class LiveBytes(TorchDispatchMode):
         self._sizes[key] = size
         self.peak = max(self.peak, self.live)
 
-    def knows(self, storage: torch.UntypedStorage) -> bool:
-        """Whether `storage` is counted."""
-        return storage._cdata in self._sizes
+    def resized(self, storage: torch.UntypedStorage) -> None:
+        """Count `storage` anew, if it is counted."""
+        if storage._cdata in self._sizes:
+            self._count(storage)
 
     def _see(self, values: Iterable[Any]) -> None:
         for value in values:
             if isinstance(value, Tensor):
                 # A distributed tensor's own storage has no contents.
-                self.see(getattr(value, "_local_tensor", value).untyped_storage())
+                self._count(getattr(value, "_local_tensor", value).untyped_storage())
 
     def _gone(self, key: int) -> None:
         self.live -= self._sizes.pop(key, 0)

@@ -9,7 +9,7 @@ from taskeff.config import ClusterConfig, NodeType, RunConfig, ScoringConfig
 from taskeff.errors import ClusterError
 
 if TYPE_CHECKING:
-    from taskeff.run.account import Account
+    from taskeff.run.memory_account import MemoryAccount
 
 HEAD_GB, JOB_GB = 4.0, 1.2
 """Of the head's memory: Ray and the driver, and each running job's trial and controller."""
@@ -54,7 +54,7 @@ def coslow_actors(config: RunConfig) -> ScoringConfig:
     return scoring.model_copy(update=update)
 
 
-def demand(config: RunConfig, found: Account | None) -> Demand:
+def demand(config: RunConfig, found: MemoryAccount | None) -> Demand:
     """What a job's workers need.
 
     Args:

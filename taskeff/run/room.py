@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskeff.config import RunConfig
 from taskeff.errors import ClusterError
-from taskeff.run.account import Account, account, gpu_memory
+from taskeff.run.memory_account import MemoryAccount, gpu_memory, memory_account
 from taskeff.run.placement import coslow_actors
 
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ HOST = "host memory"
 SMALLEST_PACK = 256
 
 
-def checked(config: RunConfig, architecture: PreTrainedConfig) -> Account:
+def checked(config: RunConfig, architecture: PreTrainedConfig) -> MemoryAccount:
     """The account of `config`.
 
     Raises:
         ClusterError: no stated node type has so much memory; names the stage, what takes it and
             the one setting that is enough, if there is one.
     """
-    found = account(config, architecture)
+    found = memory_account(config, architecture)
     for stage in (*found.device, HOST):
         room = _room(config, stage)
         if room is None or _taken(found, config, stage) <= room:
@@ -46,7 +46,7 @@ def _enough(config: RunConfig, architecture: PreTrainedConfig, stage: str) -> st
         changed = getattr(config, section).model_copy(update={name: value})
         other = config.model_copy(update={section: changed})
         room = _room(other, stage)
-        if room is None or _taken(account(other, architecture), other, stage) <= room:
+        if room is None or _taken(memory_account(other, architecture), other, stage) <= room:
             return f"set {setting} to {str(value).lower()}"
     return "no one setting is enough; name machines with more memory, or a smaller model"
 
@@ -89,7 +89,7 @@ def _room(config: RunConfig, stage: str) -> float | None:
     return max(stated) * 1e9 if stated else None
 
 
-def _taken(found: Account, config: RunConfig, stage: str) -> int:
+def _taken(found: MemoryAccount, config: RunConfig, stage: str) -> int:
     if stage == HOST:
         return found.host.total
     # Without a GPU the worker's copies lie in the same memory.

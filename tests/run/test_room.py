@@ -11,7 +11,7 @@ from benchmarks.memory import FAMILIES, account_of, as_json, main, published, ta
 from taskeff.config import NodeType
 from taskeff.errors import ClusterError
 from taskeff.models import load_architecture, skeleton
-from taskeff.run.account import account
+from taskeff.run.memory_account import memory_account
 from taskeff.run.placement import demand
 from taskeff.run.room import checked
 from tests.finetune.small import small_config
@@ -77,14 +77,14 @@ def test_copies_of_weights_count_where_the_machine_says_its_memory(tmp_path):
         checked(config, SHAPE)
     # Eight workers' copies on one machine: placement counts them.
     need = demand(config, checked(on_gpus(tmp_path, 80, memory_gb=64), SHAPE))
-    assert need.memory_gb == pytest.approx(account(config, SHAPE).host.total / 1e9)
+    assert need.memory_gb == pytest.approx(memory_account(config, SHAPE).host.total / 1e9)
 
 
 def test_a_model_that_looks_into_its_tensors_is_not_refused(tmp_path, monkeypatch):
     def looks(*_, **__):
         raise RuntimeError("data-dependent")
 
-    monkeypatch.setattr("taskeff.run.account.training_bytes", looks)
+    monkeypatch.setattr("taskeff.run.memory_account.training_bytes", looks)
     found = checked(on_gpus(tmp_path, 80), SHAPE)
     assert not found.complete
     assert found.device["training"].parts["passes"] == 0
@@ -103,7 +103,7 @@ def test_zero_shards_what_its_stage_says(tmp_path):
             strategy="deepspeed",
             deepspeed_config=deepspeed,
         )
-        found[stage] = account(config, SHAPE).device["training"].parts
+        found[stage] = memory_account(config, SHAPE).device["training"].parts
     n = sum(p.numel() for p in skeleton(SHAPE).parameters())
     assert [found[k]["weights"] for k in (1, 2, 3)] == [2 * n, 2 * n, 2 * n // 4]
     assert [found[k]["gradients"] for k in (1, 2, 3)] == [2 * n, 2 * n // 4, 2 * n // 4]

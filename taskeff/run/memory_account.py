@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskeff.coslow.gradients import MAX_TOKENS, Part, Plan
 from taskeff.coslow.linears import LoRA
+from taskeff.errors import first_line
 from taskeff.models import skeleton
 from taskeff.run.passes import DTYPES, Model, count, decoding_bytes, training_bytes
 from taskeff.tasks.prompts import TokenizedExample
@@ -46,7 +47,7 @@ class Peak:
 
 
 @dataclass(frozen=True)
-class Account:
+class MemoryAccount:
     """Peaks of one worker.
 
     Attributes:
@@ -62,7 +63,7 @@ class Account:
     complete: bool = True
 
 
-def account(config: RunConfig, architecture: PreTrainedConfig) -> Account:
+def memory_account(config: RunConfig, architecture: PreTrainedConfig) -> MemoryAccount:
     """The account of a run of `config` with a model of that architecture.
 
     Raises:
@@ -73,7 +74,7 @@ def account(config: RunConfig, architecture: PreTrainedConfig) -> Account:
     if config.scoring.engine == "builtin":
         device["confidence"] = found.confidence()
     device["gradients"] = found.gradients()
-    return Account(device, found.host(), found.complete)
+    return MemoryAccount(device, found.host(), found.complete)
 
 
 def gpu_memory(config: RunConfig) -> float | None:
@@ -237,7 +238,7 @@ class _Sums:
 
     def _sharded_passes(self, forward: int, blocks: int, end: int) -> int:
         """What FSDP2 gathers and reduces around a pass's own peaks, as `fully_shard` was seen to
-        (`tests/run/test_account.py`)."""
+        (`tests/run/test_memory_account.py`)."""
         n, p = self.count, self.passing
         reduced = 4 if self.half else p
         root, block = n.root * p, n.block * p
@@ -293,6 +294,11 @@ class _Sums:
         try:
             return measure()
         except Exception as error:  # noqa: BLE001 - an architecture may ask what a tensor contains
-            log.info("passes are not in the memory account: %s", error)
+            if self.complete:
+                log.warning(
+                    "passes are not in the memory account, this architecture does not run on "
+                    "tensors without contents: %s",
+                    first_line(error),
+                )
             self.complete = False
             return otherwise

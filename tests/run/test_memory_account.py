@@ -21,7 +21,7 @@ from taskeff.lm.generate import greedy
 from taskeff.lm.live import LiveBytes
 from taskeff.lm.packing import answer_logits, pack
 from taskeff.run import passes
-from taskeff.run.account import account
+from taskeff.run.memory_account import memory_account
 from taskeff.tasks.prompts import TokenizedExample
 from tests.finetune.small import small_config
 
@@ -87,7 +87,7 @@ VARIANTS = {
 )
 def test_training_and_evaluation_peak_where_the_account_says(name, dtype, tmp_path):
     config = config_of(tmp_path, dtype, **VARIANTS[name])
-    found = account(config, SHAPE)
+    found = memory_account(config, SHAPE)
     assert found.complete
     model = model_of(dtype)
     with LiveBytes(model.parameters()) as live:
@@ -107,7 +107,7 @@ def test_training_and_evaluation_peak_where_the_account_says(name, dtype, tmp_pa
 
 
 def test_confidence_and_gradients_peak_where_the_account_says(tmp_path):
-    found = account(config_of(tmp_path), SHAPE)
+    found = memory_account(config_of(tmp_path), SHAPE)
     model, settings = model_of(), config_of(tmp_path).coslow
     prompts = [one.prompt_ids for one in examples()]
     with LiveBytes(model.parameters()) as live:
@@ -153,15 +153,14 @@ def test_a_shard_peaks_where_the_account_says(name, masters, tmp_path, fake_grou
     config = config_of(tmp_path, "bfloat16", masters=masters, strategy="fsdp", **VARIANTS[name])
     cluster = config.cluster.model_copy(update={"workers_per_job": 4, "gpus_per_worker": 1})
     config = config.model_copy(update={"cluster": cluster})
-    found = account(config, LARGER).device["training"].total
+    found = memory_account(config, LARGER).device["training"].total
     resize = torch.UntypedStorage.resize_
     strategy = Sharded(config.training, with_method(LARGER, config), Group())
     live = LiveBytes(strategy.module.parameters())
 
     def resized(storage, size):
         resize(storage, size)
-        if live.knows(storage):
-            live.see(storage)
+        live.resized(storage)
 
     monkeypatch.setattr(torch.UntypedStorage, "resize_", resized)
     with live:
