@@ -55,7 +55,7 @@ def select(
         family: a calibration that the result is to be compared with: what it would refuse is
             refused now.
         dtype: of a model given by its path: float32, bfloat16 or float16; default the family's,
-            else float32.
+            else as it is stored.
         form: what the files to label are written for.
         seed: of a bundled task, and of a task's split into training and test rows.
 

@@ -56,7 +56,7 @@ def pilot_config(
         budgets: numbers of labels, from 1 up.
         out: folder or URI of `pilots.json` and what it is made from.
         family: a calibration; one without a recipe, and None, take the published one.
-        dtype: of a model given by its path; default the family's, else float32.
+        dtype: of a model given by its path; default the family's, else as it is stored.
         draws: how often each budget is measured, each time on rows of another draw.
         seed: of the task's splits.
         cluster: settings of that section.

@@ -52,7 +52,7 @@ def ranking_config(
     Args:
         values: by the names of `RankConfig`; the model may be its id or folder.
         overrides: key.sub=value, as for a file.
-        dtype: of a model given by its path; default the family's, else float32.
+        dtype: of a model given by its path; default the family's, else as it is stored.
 
     Raises:
         TaskeffError: one of the four is missing, no such family, or a value is wrong.
