@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -105,6 +106,12 @@ def write_task_file(folder: Path, rows: Iterable[Mapping[str, Any]], **changes: 
     path = folder / "mine.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     return path
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    """A program in a process of its own, which must end well."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
 
 
 def run_cli(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:

@@ -1,14 +1,12 @@
 """Bad input at the command line: one clear error, exit code 2, no traceback, before any work."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from taskeff.config_file import load_config
 from taskeff.errors import ConfigError
-from tests.helpers import run_cli, run_values, write_config, write_task_file
+from tests.helpers import run_cli, run_python, run_values, write_config, write_task_file
 
 
 @pytest.fixture
@@ -197,7 +195,7 @@ def test_predict_imports_neither_torch_nor_ray():
         "predict(Calibration.load('llama-3.1-8b-instruct'), 0.5, target=0.8);"
         "print([m for m in ('torch', 'ray', 'transformers') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python(code)
     assert done.stdout.strip() == "[]"
 
 

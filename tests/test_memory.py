@@ -1,12 +1,12 @@
 """What the heap keeps and gives back, by this process's resident memory."""
 
 import ctypes
-import subprocess
 import sys
 
 import pytest
 
 from taskeff.memory import kept_heap
+from tests.helpers import run_python
 
 pytestmark = pytest.mark.skipif(
     not hasattr(ctypes.CDLL(None) if sys.platform == "linux" else None, "mallopt"),
@@ -35,7 +35,7 @@ print(held, kept, resident() - before)
 
 
 def test_freed_blocks_stay_inside_and_go_back_when_asked():
-    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    done = run_python(FREED)
     held, kept, after = map(float, done.stdout.split())
     assert held > 180, "MB"
     assert kept > 150

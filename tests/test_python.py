@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 import taskeff
 from tests.distributed import candidates as made
-from tests.helpers import run_cli
+from tests.helpers import run_cli, run_python
 
 PILOT = ("--pilot", "50:0.61:200", "--zero-shot", "0.42:200", "--ceiling", "0.95")
 LLAMA = "llama-3.1-8b-instruct"
@@ -140,7 +138,7 @@ def test_importing_it_is_light_and_everything_is_listed():
         "print([m for m in heavy if m in sys.modules]);"
         "print(set(taskeff.__all__) - set(dir(taskeff)), taskeff.__version__[:1].isdigit())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python(code)
     assert done.stdout.split("\n")[:2] == ["[]", "set() True"]
 
 
@@ -150,7 +148,7 @@ def test_what_runs_a_model_says_which_extra_brings_it():
         "try: taskeff.select\n"
         "except taskeff.TaskeffError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python(code)
     assert "'torch'" in done.stdout and "pip install 'taskeff[run]'" in done.stdout
 
 

@@ -1,7 +1,5 @@
 import csv
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from taskeff.estimate.regression import dfbetas, fit_line, jackknife_plus, leave
 from taskeff.estimate.shapes import Power
 from taskeff.storage import Store
 from tests.estimate.reference import REFERENCE, needs_reference
+from tests.helpers import run_python
 
 
 def points(n=12, seed=0, slope=0.5):
@@ -270,5 +269,5 @@ def test_import_brings_no_heavy_module():
         "print([m for m in ('torch', 'ray', 'transformers', 'matplotlib', 'scipy', 'pyarrow')"
         " if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python(code)
     assert done.stdout.strip() == "[]"

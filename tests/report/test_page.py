@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -15,6 +13,7 @@ import pytest
 from taskeff.report.contents import ReportData
 from taskeff.report.page import render
 from taskeff.report.sentences import title
+from tests.helpers import run_python
 from tests.report import fake
 
 HOSTILE = "<script>alert(1)</script>\" onload='x' $\\frac{1}{2}$ & {{ 7*7 }}"
@@ -161,9 +160,7 @@ def test_the_same_data_gives_the_same_bytes(data: ReportData, html: str) -> None
         "from tests.report import fake; from taskeff.report.page import render\n"
         "print(hashlib.sha256(render(fake.report()).encode()).hexdigest())"
     )
-    other = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
-    )
+    other = run_python(code)
     assert other.stdout.strip() == hashlib.sha256(html.encode()).hexdigest()
 
 
@@ -172,7 +169,7 @@ def test_rendering_needs_neither_torch_nor_ray() -> None:
         "import sys, taskeff.report.page\n"
         "print(sorted({'torch', 'ray', 'transformers'} & set(sys.modules)))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = run_python(code)
     assert found.stdout.strip() == "[]"
 
 

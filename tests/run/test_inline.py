@@ -13,7 +13,7 @@ from taskeff.lease import Lease
 from taskeff.run.driver import calibrate
 from taskeff.run.plan import make_plan
 from taskeff.storage import Store
-from tests.helpers import TASKS, markers, run_values, write_config
+from tests.helpers import TASKS, markers, run_python, run_values, write_config
 
 QUIET = Console(quiet=True)
 
@@ -78,5 +78,5 @@ def test_ray_is_never_imported(tiny_model, tmp_path):
         "main.__globals__['app'](standalone_mode=False);"
         "print([m for m in sys.modules if m == 'ray' or m.startswith('ray.')])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python(code)
     assert done.stdout.splitlines()[-1] == "[]"
