@@ -166,9 +166,10 @@ def works(calibration: Calibration) -> str:
     best = min(others, key=lambda found: found["auc_mae"], default=mean)
     off = f"an error in AUC of {number(mean['auc_mae'], 3)}"
     if best["auc_mae"] >= mean["auc_mae"]:
+        tried = f" ({'; '.join(map(evidence, others))})" if others else ""
         return (
-            f"Nothing that was tried says more of a task of this family than the mean of the "
-            f"others, {off}."
+            f"Nothing that was tried{tried} says more of a task of this family than the mean of "
+            f"the others, {off}."
         )
     return (
         f"What says most of a new task of this family: {evidence(best)}, with an error in AUC of "
